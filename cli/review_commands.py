@@ -45,11 +45,16 @@ def open_command(
     # Imported here, as in every command, so that `assay --help` answers at once.
     from operations.reviewing import open_review
 
-    opened = open_review(model, version, reviewers, prompts)
+    opened = open_review(
+        model,
+        version,
+        reviewers,
+        prompts,
+    )
+    everybody = ", ".join(opened.reviewers)
     say(
         f"Review {opened.generation} of version {version} of {model} against the "
-        f"{opened.against} is open: {opened.items} answers each for "
-        f"{', '.join(opened.reviewers)}."
+        f"{opened.against} is open: {opened.items} answers each for {everybody}."
     )
     place = opened.address or "Experiments > assay-reviews > Review, under `assay ui`"
     say(f"They rate at {place}. Then: assay review close {version} --model {model}")
@@ -128,7 +133,12 @@ def export(version: str, model: str, out: Path) -> None:
     """Write the rated pairs of VERSION as trl's DPO trainer reads them."""
     from operations.reviewing import export_pairs
 
-    count = export_pairs(model, version, out)
+    # Only pairs that people told apart: a tie teaches no preference.
+    count = export_pairs(
+        model,
+        version,
+        out,
+    )
     say(f"{count} pairs are in {out}.")
 
 

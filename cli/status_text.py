@@ -7,8 +7,15 @@ _MINUTE = "%Y-%m-%d %H:%M"
 
 def status_lines(status: Status) -> list[str]:
     """Give the status in lines, warnings last."""
-    lines = ["Services", *_service_lines(status)]
-    lines += [f"Models ({_describe_ledger(status)})", *_model_section(status)]
+    services = _service_lines(status)
+    ledger = _describe_ledger(status)
+    models = _model_section(status)
+    lines = [
+        "Services",
+        *services,
+        f"Models ({ledger})",
+        *models,
+    ]
     # Above the waivers, in capitals: nothing else stops every release.
     if status.frozen is not None:
         lines.append(f"FROZEN since {_describe(status.frozen)}: no release begins")
@@ -46,17 +53,24 @@ def _any_starts_with(sentences: tuple[str, ...], beginning: str) -> bool:
 
 
 def _model_section(status: Status) -> list[str]:
-    if not status.models:
-        if not status.knows_mlflow:
-            return ["  not known, since MLflow cannot be asked"]
-        return ["  nothing was registered yet"]
-    return [line for model in status.models for line in _model_lines(model)]
+    lines: list[str] = []
+    for model in status.models:
+        lines += _model_lines(model)
+    if lines:
+        return lines
+    # "Nothing" would be a guess where nobody could look.
+    if not status.knows_mlflow:
+        return ["  not known, since MLflow cannot be asked"]
+    return ["  nothing was registered yet"]
 
 
 def _waiver_line(waiver: WaiverStatus) -> str:
-    rule, model = waiver.rule, waiver.model
+    rule = waiver.rule
+    model = waiver.model
+    # As the ledger has it: a local time would differ between two readers.
     until = f"{waiver.until:{_MINUTE}} UTC"
-    return f"  {rule} is waived for {model} until {until} by {waiver.by}"
+    who = waiver.by
+    return f"  {rule} is waived for {model} until {until} by {who}"
 
 
 def _service_line(service: ServiceStatus) -> str:

@@ -69,7 +69,9 @@ def _with_lora(request: TrainRequest, foreign: ForeignAdapter) -> TrainRequest:
         "lora.alpha": lora.alpha,
         "lora.dropout": lora.dropout,
     }
-    return request.model_copy(update={"settings": {**request.settings, **settings}})
+    # Its own come last: an adapter cannot be given another rank by a setting.
+    merged = {**request.settings, **settings}
+    return request.model_copy(update={"settings": merged})
 
 
 def _to_verdict(

@@ -31,9 +31,10 @@ def check_base_folder(request: TrainRequest) -> Conformance:
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         manifest, template = base_model(params.base_model, scratch)
+        weights = locate_base_model(manifest, scratch)
         language = load_language_model(
             manifest,
-            locate_base_model(manifest, scratch),
+            weights,
             template,
             params.generation.precision,
         )
@@ -44,7 +45,13 @@ def check_base_folder(request: TrainRequest) -> Conformance:
 
 
 def _read_file(path: Path, data: DataParams, scratch: Path) -> tuple[Row, ...]:
-    source = RowSource(kind="file", name=path.name, licence=None, rows=path)
+    # Read as a run would, so that a file that passes here passes there.
+    source = RowSource(
+        kind="file",
+        name=path.name,
+        licence=None,
+        rows=path,
+    )
     collection = collect(source, data, scratch)
     rows = read_rows(Path(collection.rows.path))
     if not rows:

@@ -416,9 +416,13 @@ def _served_releases(
 
     with suppress(LedgerError):  # the check of the ledger reports it
         if was_ever_opened(project.home):
-            ledger_state = read_ledger(project.home).state()
-            needed = releases_needed(ledger_state)
-            return tuple((each, signer_of(ledger_state, each)) for each in needed)
+            ledger = read_ledger(project.home)
+            ledger_state = ledger.state()
+            found = []
+            for each in releases_needed(ledger_state):
+                signer = signer_of(ledger_state, each)
+                found.append((each, signer))
+            return tuple(found)
     return ()
 
 

@@ -30,8 +30,14 @@ def describe_earlier_power(
 
 
 def _newest_first(home: Path) -> Iterator[Evidence]:
-    found = (home / "mlflow-artifacts").glob("**/evidence.parquet")
-    paths = sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+    artifacts = home / "mlflow-artifacts"
+    found = artifacts.glob("**/evidence.parquet")
+    # By their time: the names of runs are random and have no order.
+    paths = sorted(
+        found,
+        key=lambda path: path.stat().st_mtime,
+        reverse=True,
+    )
     for path in paths[:_MOST_READ]:
         try:
             yield read_evidence(path)

@@ -84,12 +84,19 @@ class HumanEvalReport(Value):
 
 def request_from_options(options: Mapping[str, Any]) -> HumanEvalRequest:
     """The request that command-line options amount to; `ParameterError` where they do not fit."""
-    given = {name: option for name, option in options.items() if option is not None}
-    given["k"] = given.get("k") or (1,)
-    settings = {
-        name: given.pop(name) for name in CodeSettings.model_fields if name in given
-    }
-    request = HumanEvalRequest(**given, settings=CodeSettings(**settings))
+    given: dict[str, Any] = {}
+    own: dict[str, Any] = {}
+    for name, option in options.items():
+        # What nobody gave has its default in the values, and not twice.
+        if option is None:
+            continue
+        is_own = name in CodeSettings.model_fields
+        into = own if is_own else given
+        into[name] = option
+    if not own.get("k"):
+        own["k"] = (1,)
+    settings = CodeSettings(**own)
+    request = HumanEvalRequest(**given, settings=settings)
     _check_request(request)
     return request
 
@@ -101,8 +108,9 @@ def run_humaneval(request: HumanEvalRequest) -> HumanEvalReport:
     where the tasks cannot be fetched. `AssayError` of another kind where a model cannot be used.
     """
     set_library_environment()
-    home = find_project(Settings().home).home
-    every_task = read_humaneval(fetch(HUMANEVAL, home))
+    project = find_project(Settings().home)
+    path = fetch(HUMANEVAL, project.home)
+    every_task = read_humaneval(path)
     tasks = every_task[: request.limit]
     # Before minutes of answers that could not be run.
     controls = check_controls(tasks)
@@ -218,7 +226,9 @@ def _write(
 ) -> None:
     rows = []
     for own in answers:
-        rows += [row.model_dump(mode="json") for row in own]
+        for row in own:
+            record = row.model_dump(mode="json")
+            rows.append(record)
     # The report last: it stands beside the answers that it was computed from.
     path = folder / "humaneval_answers.jsonl"
     write_jsonl(path, rows)

@@ -149,9 +149,11 @@ class DataInspection(Value):
         return f"; it may be {' or '.join(names)}"
 
     def _refusal_lines(self) -> Iterator[str]:
-        if 0 < self.asked_of_template < self.usable:
+        asked = self.asked_of_template
+        # Said, since rows behind the first ones may still be refused by a run.
+        if 0 < asked < self.usable:
             yield (
-                f"the chat template was asked with the first {self.asked_of_template:,} of "
+                f"the chat template was asked with the first {asked:,} of "
                 f"{self.usable:,} rows"
             )
         for reason, count in self.refused_by_template.items():

@@ -93,19 +93,27 @@ def init_policy(request: PolicyRequest) -> WrittenPolicy:
 
 
 def _target(request: PolicyRequest, root: Path) -> Path:
-    if request.out is not None:
-        return request.out
-    if request.model is not None:
-        # Where runs and releases of the model look for it.
-        return root / layout.POLICIES / f"{request.model}.yaml"
-    return Path("policy.yaml")
+    out, model = request.out, request.model
+    if out is not None:
+        return out
+    if model is None:
+        return Path("policy.yaml")
+    # Where runs and releases of the model look for it.
+    policies = root / layout.POLICIES
+    name = f"{model}.yaml"
+    return policies / name
 
 
 def _split_rows(request: PolicyRequest, params: Params) -> Splits:
     """The rows as a run would read and split them."""
     # The same functions as in the stages, so that a run does as it says.
-    opened = read_records(request.file, ReadAs.of(params.data))
-    found = read_rows_of(opened.records, params.data, str(request.file))
+    read_as = ReadAs.of(params.data)
+    opened = read_records(request.file, read_as)
+    found = read_rows_of(
+        opened.records,
+        params.data,
+        str(request.file),
+    )
     # What `validate` would set aside says nothing of the task.
     rows = []
     for row in found.rows:
@@ -130,8 +138,12 @@ def _read_params(request: PolicyRequest, root: Path) -> Params:
 
 def _find_root() -> Path:
     """The project or, outside of any, what this code came with."""
-    root = find_root(Path.cwd())
-    return originals() if root is None else root
+    here = Path.cwd()
+    root = find_root(here)
+    # Somebody may look at rows before there is a project for them.
+    if root is None:
+        return originals()
+    return root
 
 
 def _write(path: Path, proposal: Proposal, default: Path) -> None:
@@ -146,7 +158,8 @@ def _write(path: Path, proposal: Proposal, default: Path) -> None:
     # Beside it: a file under its name is always one that loads.
     draft = path.with_name(f".{path.name}.draft")
     try:
-        write_text(draft, "\n".join([first, *reasons, body]))
+        lines = [first, *reasons, body]
+        write_text(draft, "\n".join(lines))
         load_policy(draft)
         draft.rename(path)
     finally:
@@ -168,4 +181,8 @@ def _command(
     tokens = _STEP * math.ceil(longest / _CHARACTERS_A_TOKEN / _STEP)
     if tokens > _TOKENS:
         words.append(f"--set generation.max_new_tokens={tokens}")
-    return " ".join([*words, *(f"--set {quote(text)}" for text in request.settings)])
+    for text in request.settings:
+        # The run must read the rows as this policy saw them.
+        setting = quote(text)
+        words.append(f"--set {setting}")
+    return " ".join(words)

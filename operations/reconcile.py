@@ -463,10 +463,12 @@ def _serving_releases(ledger_state: LedgerState) -> list[RecordedRelease]:
 
 def _describe_ending_waivers(ledger_state: LedgerState, now: datetime) -> list[str]:
     """Name the waivers that a serving release depends on and that have ended or end soon."""
+    serving = _serving_releases(ledger_state)
+    judged = ledger_state.judged
     releases_by_waiver = {
         generation: recorded.release
-        for recorded in _serving_releases(ledger_state)
-        for generation in ledger_state.judged[recorded.judged].waivers
+        for recorded in serving
+        for generation in judged[recorded.judged].waivers
     }
     sentences = []
     for waiver in ledger_state.waivers:

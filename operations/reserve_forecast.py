@@ -25,10 +25,20 @@ def describe_reserve(
         return NO_RESERVE
     sealed = read_rows(layout.SEALED)
     groups = {row.group for row in sealed}
-    ordered = sorted(groups, key=lambda group: place_in_reserve(group, params))
+    # In the order of the run, so that the forecast is about the block that it opens.
+    ordered = sorted(
+        groups,
+        key=lambda group: place_in_reserve(group, params),
+    )
     held_out = read_rows(layout.HELD_OUT)
-    cut = cut_block(held_out, sealed, ordered, policy.block_groups)
-    of_block = len({row.group for row in cut.rows})
+    cut = cut_block(
+        held_out,
+        sealed,
+        ordered,
+        policy.block_groups,
+    )
+    in_block = {row.group for row in cut.rows}
+    of_block = len(in_block)
     block = (
         f"{len(groups)} groups are sealed, {of_block} of them would confirm a candidate"
     )
@@ -42,13 +52,16 @@ def describe_reserve(
 
 
 def _describe_budget(home: Path, model: str) -> str:
+    # A look must not make a ledger where none is.
     if not was_ever_opened(home):
         return "no confirmation was made yet"
     now = datetime.now(UTC)
-    ledger_state = read_ledger(home).state()
-    count = len(confirmations_of_year(ledger_state, model, now))
+    ledger = read_ledger(home)
+    ledger_state = ledger.state()
+    of_year = confirmations_of_year(ledger_state, model, now)
+    number = len(of_year) + 1
     level = next_level(ledger_state, model, now)
     if level is None:
         possible = next_is_possible_at(ledger_state, model, now)
         return f"this year's confirmations are spent, the next is possible on {possible:%Y-%m-%d}"
-    return f"the next is confirmation {count + 1} of this year, at level {level:.4f}"
+    return f"the next is confirmation {number} of this year, at level {level:.4f}"

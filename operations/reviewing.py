@@ -64,7 +64,14 @@ def open_review(
         # Where nobody is named, everybody who may rate is asked.
         asked = reviewers or _everybody(rated)
         _check_reviewers(asked, rated)
-        plan, shown = plan_review(rated, asked, prompts, subject.ledger.state())
+        ledger_state = subject.ledger.state()
+        plan, shown = plan_review(
+            rated,
+            asked,
+            prompts,
+            ledger_state,
+        )
+        # Before the entry: a review that nobody can reach must not be on record.
         _let_in(subject, asked)
         by = By(subject.identity.by, subject.identity.account)
         # Before anybody sees an item: what it is must be beyond doubt by then.
@@ -110,8 +117,12 @@ def unfinished_of(model: str, version: str) -> dict[str, int]:
     from registry.release.reviewing import find_open
 
     with _subject(model, version) as subject:
-        plan = find_open(subject.version, subject.ledger).plan
-        written = subject.store.reviews.read([item.id for item in plan.items])
+        review = find_open(subject.version, subject.ledger)
+        plan = review.plan
+        items = [item.id for item in plan.items]
+        reviews = subject.store.reviews
+        written = reviews.read(items)
+        # As closing will count them: what does not count is still to be done.
         ratings = collect_ratings(plan, written)
         return find_unfinished(plan, ratings.ratings)
 
@@ -128,7 +139,12 @@ def export_pairs(model: str, version: str, out: Path) -> int:
 
     with _subject(model, version) as subject:
         rated = subject.version
-        closed = counted_ratings(rated, subject.ledger.state(), subject.ledger.recall)
+        ledger = subject.ledger
+        closed = counted_ratings(
+            rated,
+            ledger.state(),
+            ledger.recall,
+        )
         if not closed:
             raise ReleaseError(
                 f"No review of version {version} of {model} was closed. "
@@ -188,11 +204,10 @@ def _everybody(version: "RatedVersion") -> tuple[str, ...]:
     """A user of MLflow's of each person who may rate the version, in order."""
     people = version.people
     # One user of each person: two queues would make one human two raters.
-    users = [
-        people.people[name].mlflow[0]
-        for name in people.list_with_role("reviewer")
-        if people.people[name].mlflow
-    ]
+    users: list[str] = []
+    for name in people.list_with_role("reviewer"):
+        person = people.people[name]
+        users += person.mlflow[:1]
     excluded = _excluded(tuple(users), version)
     return tuple(user for user in users if user not in excluded)
 
@@ -226,13 +241,21 @@ def _let_in(subject: _Subject, users: tuple[str, ...]) -> None:
     """Let them rate in the home's own MLflow; a team's server is its admin's."""
     from registry.mlflow.accounts import let_review
 
-    experiment = subject.store.reviews.experiment()
-    let_review(subject.project.home, users, experiment)
+    reviews = subject.store.reviews
+    experiment = reviews.experiment()
+    home = subject.project.home
+    let_review(
+        home,
+        users,
+        experiment,
+    )
 
 
 def _address(store: "Store") -> str:
-    experiment = store.reviews.experiment()
+    address = store.address
     # Without a server there is no page yet: `assay ui` starts one.
-    if not store.address.startswith("http"):
+    if not address.startswith("http"):
         return ""
-    return f"{store.address}/#/experiments/{experiment}/review-queue"
+    reviews = store.reviews
+    experiment = reviews.experiment()
+    return f"{address}/#/experiments/{experiment}/review-queue"

@@ -265,8 +265,9 @@ class Delivery:
         left = self.until - time.monotonic()
         # Asked as what must hold: a time that is no number ends the wait.
         if not left > 0:
+            errand = self.errand
             raise ReleaseError(
-                f"The time to wait for version {self.errand.version} of {self.errand.model} is "
+                f"The time to wait for version {errand.version} of {errand.model} is "
                 f"over: {fact}. The same command continues; nothing is sent twice."
             )
         pause = min(left, SECONDS_BETWEEN_LOOKS)

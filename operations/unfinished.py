@@ -41,7 +41,9 @@ def _unfinished(model_state: ModelState) -> int | None:
         return None
     # What is on its way comes before what was switched and not yet seen answering.
     recorded = model_state.pending or model_state.answering
-    return None if recorded is None else recorded.begun
+    if recorded is None:
+        return None
+    return recorded.begun
 
 
 def _describe_end(model: str, begun: int, context: ReleaseContext) -> Finish:

@@ -251,8 +251,9 @@ def _package(source: BackupSource, release: Release, copies: Copies) -> NamedPac
 def _is_complete(folder: Path, release: Release) -> bool:
     if not folder.is_dir():
         return False
+    signature = folder / SIGNATURE
     # Without it a restored home could not load the release.
-    lacks_signature = not (folder / SIGNATURE).is_file()
+    lacks_signature = not signature.is_file()
     if release.signed_by is not None and lacks_signature:
         return False
     return digest_of_package(folder) == release.package_sha256

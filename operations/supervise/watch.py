@@ -114,7 +114,8 @@ class SupervisedService:
             self.start()
         elif self.state in ("starting", "ready"):
             self._look_at_process()
-        return self._visible_facts() != earlier
+        later = self._visible_facts()
+        return later != earlier
 
     def _visible_facts(self) -> tuple[State, str, int]:
         return (

@@ -249,7 +249,8 @@ def known_heads(
     trusted = trusted_keys(home, ledger_state)
     heads: list[KnownHead] = []
     notes: list[str] = []
-    for path, read in _list_stores(home, trusted):
+    stores = _list_stores(home, trusted)
+    for path, read in stores:
         try:
             heads += read()
         # One damaged store must not hide what the others remember.

@@ -22,9 +22,15 @@ def confirmations_of_year(
     ledger_state: LedgerState, model: str, at: datetime
 ) -> tuple[RecordedConfirmation, ...]:
     """The confirmations of a model in the 365 days up to a time, the oldest first."""
-    begin = at - timedelta(days=DAYS)
+    year = timedelta(days=DAYS)
+    begin = at - year
+    of_model = ledger_state.confirmations_of(model)
+    # A running year: a calendar year would let two budgets be spent around its turn.
     return tuple(
-        each for each in ledger_state.confirmations_of(model) if each.at > begin
+        each
+        for each in of_model
+        # One that is exactly a year old has given its place back.
+        if each.at > begin
     )
 
 
@@ -33,11 +39,15 @@ def next_level(ledger_state: LedgerState, model: str, at: datetime) -> float | N
     of_year = confirmations_of_year(ledger_state, model, at)
     if len(of_year) >= MOST_A_YEAR:
         return None
+    number = len(of_year) + 1
+    if not of_year:
+        return level_of(number, 0.0)
     handed_on = 0.0
+    last = of_year[-1]
     # A confirmation that was right leaves its level to the next one.
-    if of_year and of_year[-1].is_confirmed:
-        handed_on = of_year[-1].opened.level
-    return level_of(len(of_year) + 1, handed_on)
+    if last.is_confirmed:
+        handed_on = last.opened.level
+    return level_of(number, handed_on)
 
 
 def next_is_possible_at(
@@ -45,8 +55,10 @@ def next_is_possible_at(
 ) -> datetime:
     """When the oldest confirmation of a spent year is a year old."""
     of_year = confirmations_of_year(ledger_state, model, at)
-    oldest = of_year[-MOST_A_YEAR].at
-    return oldest + timedelta(days=DAYS)
+    # Counted from the end: only so many back does one make room for the next.
+    blocking = of_year[-MOST_A_YEAR]
+    year = timedelta(days=DAYS)
+    return blocking.at + year
 
 
 def block_opened(
@@ -54,10 +66,14 @@ def block_opened(
 ) -> LedgerState:
     """Spend a block; illegal at another level than its own, or for what was tried before."""
     _check_level(ledger_state, entry, body)
-    for earlier in ledger_state.confirmations_of(body.model):
+    of_model = ledger_state.confirmations_of(body.model)
+    # All of them and not the year's: rows that were looked at stay looked at.
+    for earlier in of_model:
         _check_is_new(entry, body, earlier)
     recorded = RecordedConfirmation(
-        opened=body, generation=entry.generation, at=entry.at
+        opened=body,
+        generation=entry.generation,
+        at=entry.at,
     )
     confirmations = (*ledger_state.confirmations, recorded)
     return ledger_state.model_copy(update={"confirmations": confirmations})
@@ -70,10 +86,14 @@ def block_closed(
     changed = []
     is_found = False
     for each in ledger_state.confirmations:
-        is_meant = each.generation == body.opened and each.opened.model == body.model
-        if is_meant and each.closed is None:
+        is_of_entry = each.generation == body.opened
+        is_of_model = each.opened.model == body.model
+        # Closed once: a second result could take back one that nobody liked.
+        is_open = each.closed is None
+        if is_of_entry and is_of_model and is_open:
             is_found = True
-            changed.append(each.model_copy(update={"closed": body}))
+            closed = each.model_copy(update={"closed": body})
+            changed.append(closed)
         else:
             changed.append(each)
     if not is_found:
@@ -92,13 +112,15 @@ def _check_level(ledger_state: LedgerState, entry: Entry, body: BlockOpened) -> 
             f"{body.model} had {len(of_year)} confirmations within {DAYS} days, "
             f"and {MOST_A_YEAR} are the most",
         )
-    is_next = body.number == len(of_year) + 1
+    number = len(of_year) + 1
+    # The number, too: two runs at once must not share one share of the error.
+    is_next = body.number == number
     # Asked as a pass: a NaN is near nothing.
     is_own_level = math.isclose(body.level, level, rel_tol=_ROUNDING)
     if not (is_next and is_own_level):
         raise illegal(
             entry,
-            f"confirmation {len(of_year) + 1} of {body.model} has the level {level:.6f}, "
+            f"confirmation {number} of {body.model} has the level {level:.6f}, "
             f"and it names confirmation {body.number} at {body.level:.6f}",
         )
 
@@ -107,6 +129,7 @@ def _check_is_new(
     entry: Entry, body: BlockOpened, earlier: RecordedConfirmation
 ) -> None:
     opened = earlier.opened
+    # Rows that chose once are no longer independent of what is trained next.
     if opened.rows_sha256 == body.rows_sha256:
         raise illegal(
             entry, f"entry {earlier.generation} opened the same block: it is spent"

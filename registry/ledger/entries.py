@@ -68,7 +68,8 @@ class PublicKey(Value):
     def _check_key_id(self) -> Self:
         # Otherwise a key could be added under the id of another one.
         raw = bytes.fromhex(self.public)
-        digest = hashlib.sha256(raw).hexdigest()
+        hashed = hashlib.sha256(raw)
+        digest = hashed.hexdigest()
         if digest != self.key_id:
             raise ValueError("the key's id is not the SHA-256 of its bytes")
         return self

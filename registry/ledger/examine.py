@@ -100,9 +100,13 @@ def _check_writable(connection: sa.Connection, database: Database) -> None:
 
 def _check_rights(connection: sa.Connection, database: Database) -> None:
     query = sa.text("SELECT has_table_privilege(:table, :right)")
+    # Asked and not tried: an examination leaves nothing behind.
     for table, rights in _RIGHTS.items():
         for right in rights:
-            asked = {"table": table, "right": right}
+            asked = {
+                "table": table,
+                "right": right,
+            }
             answer = connection.execute(query, asked)
             # Asked as a pass: NULL is no right.
             has_right = answer.scalar()

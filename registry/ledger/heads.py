@@ -68,7 +68,11 @@ class HeadRecord(Value):
             if model.revoked
         }
         adapters = tuple(sorted(ledger_state.revoked_adapters))
-        return cls(head=ledger_state.head, revoked=revoked, revoked_adapters=adapters)
+        return cls(
+            head=ledger_state.head,
+            revoked=revoked,
+            revoked_adapters=adapters,
+        )
 
     def with_revoked(self, others: Iterable[RevocationSource]) -> Self:
         """The same head, and besides what others know as revoked, which is never forgotten."""
@@ -396,8 +400,11 @@ def _digest(kind: str, value: Value) -> str:
 
 def _as_json(value: Any) -> Any:
     """Sets in an order, and times in UTC: the same value gives the same text in every process."""
+    # A set has another order in every process.
     if isinstance(value, frozenset):
         return sorted(value)
     if isinstance(value, datetime):
         return canonical_time(value)
-    raise TypeError(f"{type(value).__name__} is in no canonical JSON")
+    kind = type(value)
+    # Loudly: a form that was guessed would change the digest later.
+    raise TypeError(f"{kind.__name__} is in no canonical JSON")

@@ -62,12 +62,13 @@ def key_revoked(
 def _key_to_revoke(
     ledger_state: LedgerState, entry: Entry, body: KeyRevoked
 ) -> PublicKey:
-    key = ledger_state.key(body.key_id)
+    key_id = body.key_id
+    key = ledger_state.key(key_id)
     if key is not None:
         return key
-    earlier = ledger_state.revoked_keys.get(body.key_id)
-    shown = body.key_id[:SHOWN]
-    received = ledger_state.received_keys.get(body.key_id)
+    earlier = ledger_state.revoked_keys.get(key_id)
+    shown = key_id[:SHOWN]
+    received = ledger_state.received_keys.get(key_id)
     # A key of another installation may be revoked here before it is revoked there.
     if earlier is None and received is not None:
         return received

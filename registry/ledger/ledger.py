@@ -224,8 +224,10 @@ class Ledger:
         Gives the SHA-256 by which entries name it. `LedgerError` where the reason is empty, too
         long or not plain text.
         """
+        # An entry would name it for good: what is unfit is kept nowhere.
         _check_reason(text)
-        with self.database.writing() as connection:
+        database = self.database
+        with database.writing() as connection:
             return _keep_text(connection, text)
 
     def recall(self, sha256: str) -> str | None:
@@ -629,9 +631,11 @@ def _migration_config() -> "Config":
     from alembic.config import Config
 
     config = Config(attributes={})
-    folder = str(Path(__file__).with_name("migrations"))
+    here = Path(__file__)
+    folder = str(here.with_name("migrations"))
     # Alembic reads options as a configuration file does, where % begins a reference.
-    config.set_main_option("script_location", folder.replace("%", "%%"))
+    escaped = folder.replace("%", "%%")
+    config.set_main_option("script_location", escaped)
     config.set_main_option("path_separator", "os")
     return config
 

@@ -135,5 +135,6 @@ def _check_signer(ledger_state: LedgerState, entry: Entry, body: Received) -> No
     revoked = ledger_state.revoked_keys.get(key_id)
     if revoked is not None:
         raise illegal(
-            entry, f"key {shown} was revoked here, at entry {revoked.generation}"
+            entry,
+            f"key {shown} was revoked here, at entry {revoked.generation}",
         )

@@ -127,7 +127,9 @@ def witness() -> Witness | None:
     if mark and scheme.lower() in {"http", "https"}:
         return Witness(_HttpWitness(address))
     path = Path(address.removeprefix("file://"))
-    if (mark and scheme != "file") or not path.is_absolute():
+    is_of_another_kind = mark and scheme != "file"
+    # A relative path would lead elsewhere from each folder, to a witness that saw nothing.
+    if is_of_another_kind or not path.is_absolute():
         raise LedgerError(
             "ASSAY_WITNESS is neither an absolute path nor an http(s) address. Correct it."
         )

@@ -175,10 +175,10 @@ def format_score(metric: MetricScore) -> str:
 
 def _describe_configuration(spec: ServingSpec) -> str:
     """The configuration that the numbers hold for."""
-    how = (
-        f"{spec.engine} {spec.engine_version} in {spec.precision}, "
-        f"{spec.default_max_tokens} tokens an answer at most"
-    )
+    engine = f"{spec.engine} {spec.engine_version}"
+    tokens = spec.default_max_tokens
+    how = f"{engine} in {spec.precision}, {tokens} tokens an answer at most"
+    # Under another engine or precision the same weights give other answers.
     return f"Scored as `{spec.fingerprint}` ({how}): only this configuration is served."
 
 

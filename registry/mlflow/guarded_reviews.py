@@ -32,8 +32,12 @@ def sign_assessment(call: Call) -> None:
 def _check_own(call: Call, assessment_id: str) -> None:
     trace_id = _trace_id(call)
     # As it is stored, since the call could name any author.
-    written = call.store.get_assessment(trace_id, assessment_id)
-    if written.source.source_id != call.by:
+    written = call.store.get_assessment(
+        trace_id,
+        assessment_id,
+    )
+    author = written.source.source_id
+    if author != call.by:
         call.refuse("Somebody else wrote that rating, who alone may change it")
 
 
@@ -52,34 +56,50 @@ def check_own_queue(call: Call) -> None:
     if call.is_by_service or not is_of_review(call):
         return
     # MLflow would take an item as done for all, whoever said so.
-    queue = call.store.get_review_queue(call.arguments["queue_id"])
-    if call.by not in queue.users:
+    queue_id = call.arguments["queue_id"]
+    queue = call.store.get_review_queue(queue_id)
+    is_own = call.by in queue.users
+    if not is_own:
         call.refuse("That is somebody else's queue")
 
 
 def is_of_review(call: Call) -> bool:
     """Whether the call is about the experiment of reviews, however it names it."""
     # By its present name: nobody but the service account renames it.
-    experiment = call.store.get_experiment(_experiment_of(call))
-    return normalize(str(experiment.name)) == REVIEWS
+    experiment_id = _experiment_of(call)
+    experiment = call.store.get_experiment(experiment_id)
+    # As MLflow would compare it: another spelling must not slip past.
+    name = normalize(str(experiment.name))
+    return name == REVIEWS
 
 
 def _experiment_of(call: Call) -> str:
-    arguments, store = call.arguments, call.store
-    if arguments.get("experiment_id"):
-        return str(arguments["experiment_id"])
-    if arguments.get("queue_id"):
-        return str(store.get_review_queue(arguments["queue_id"]).experiment_id)
-    if arguments.get("schema_id"):
-        return str(store.get_label_schema(arguments["schema_id"]).experiment_id)
-    return str(store.get_trace_info(_trace_id(call)).experiment_id)
+    store = call.store
+    named = call.arguments.get("experiment_id")
+    if named:
+        return str(named)
+    # Each kind of call names another thing; the store knows where that belongs.
+    queue_id = call.arguments.get("queue_id")
+    if queue_id:
+        queue = store.get_review_queue(queue_id)
+        return str(queue.experiment_id)
+    schema_id = call.arguments.get("schema_id")
+    if schema_id:
+        schema = store.get_label_schema(schema_id)
+        return str(schema.experiment_id)
+    trace_id = _trace_id(call)
+    trace = store.get_trace_info(trace_id)
+    return str(trace.experiment_id)
 
 
 def _trace_id(call: Call) -> str:
-    assessment = call.arguments.get("assessment")
+    arguments = call.arguments
+    assessment = arguments.get("assessment")
+    # A new assessment carries its trace; a change names it beside the id.
     if assessment is not None:
         return str(assessment.trace_id)
-    return str(call.arguments["trace_id"])
+    trace_id = arguments["trace_id"]
+    return str(trace_id)
 
 
 def _for_methods(rule: Callable[[Call], None], *names: str) -> dict[str, Any]:

@@ -130,7 +130,8 @@ class Inbox:
         where this MLflow keeps files.
         """
         self._check_place(run_id)
-        size = sum(self._sizes(run_id, path))
+        sizes = self._sizes(run_id, path)
+        size = sum(sizes)
         # Anybody may send: what does not fit is never on this machine's disk.
         if not 0 < size <= most_bytes:
             raise DamagedFile(

@@ -27,10 +27,13 @@ def check_place(location: str, uri: str) -> None:
     `RegistryError` otherwise, before anything is asked.
     """
     place = urlsplit(location)
+    # A reference is followed by the client, to where nobody looked.
     leads_on = place.scheme in _REFERENCES
-    if leads_on or (_is_asked_by_http(place) and not _is_server_itself(place, uri)):
+    is_asked = _is_asked_by_http(place)
+    if leads_on or (is_asked and not _is_server_itself(place, uri)):
+        beginning = shown(location)[:200]
         raise RegistryError(
-            f"MLflow says that files are at {shown(location)[:200]}, which is not its own server: "
+            f"MLflow says that files are at {beginning}, which is not its own server: "
             "its login is not shown there. Find out who made that experiment, and delete it."
         )
 

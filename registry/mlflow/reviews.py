@@ -57,7 +57,11 @@ class Reviews:
 
     def read(self, items: Sequence[ItemId]) -> tuple[Written, ...]:
         """Everything that anybody wrote about these items and did not take back."""
-        return tuple(written for item in items for written in self._read_item(item))
+        found: list[Written] = []
+        for item in items:
+            of_item = self._read_item(item)
+            found.extend(of_item)
+        return tuple(found)
 
     @property
     def _traces(self) -> "TracingClient":
@@ -67,7 +71,9 @@ class Reviews:
 
     def _experiment(self) -> str:
         experiment = self._mlflow.experiment(REVIEWS)
-        self._mlflow.client.set_experiment_tag(experiment, *_KIND)
+        client = self._mlflow.client
+        # At each call: whoever made the experiment by hand set no kind.
+        client.set_experiment_tag(experiment, *_KIND)
         return experiment
 
     def _schemas(self, experiment: str) -> list[str]:
@@ -134,12 +140,17 @@ class Reviews:
         )
 
     def _read_item(self, item: ItemId) -> Iterator[Written]:
-        info = self._mlflow.look_up(lambda: self._traces.get_trace_info(item))
+        traces = self._traces
+        info = self._mlflow.look_up(lambda: traces.get_trace_info(item))
         # Deleted with what was said of it: nothing of it counts.
         if info is None:
             return
-        for assessment in info.assessments or ():
-            if assessment.valid is not False and assessment.feedback is not None:
+        assessments = info.assessments or ()
+        for assessment in assessments:
+            # Only False says so: it may be missing, too.
+            is_taken_back = assessment.valid is False
+            has_answer = assessment.feedback is not None
+            if has_answer and not is_taken_back:
                 yield _parse(item, assessment)
 
 

@@ -72,14 +72,20 @@ def is_of_block(
     stored: StoredConfirmation, opened: BlockOpened, closed: BlockClosed | None
 ) -> bool:
     """Whether the folder holds what a ledger says of a block: its rows, level and evidence."""
-    block, evidence = stored.confirmation.block, stored.confirmation.evidence
+    block = stored.confirmation.block
+    evidence = stored.confirmation.evidence
+    # A block that nobody closed has shown nothing yet.
     if block is None or evidence is None or closed is None:
         return False
-    is_same_test = (block.number, block.level) == (opened.number, opened.level)
-    is_same_block = block.rows_sha256 == opened.rows_sha256
-    is_same_opponent = block.against == opened.against
-    is_same_evidence = evidence.sha256 == closed.evidence_sha256
-    return is_same_test and is_same_block and is_same_opponent and is_same_evidence
+    # Each by itself: one that differs is enough to be another test.
+    claims = (
+        block.number == opened.number,
+        block.level == opened.level,
+        block.rows_sha256 == opened.rows_sha256,
+        block.against == opened.against,
+        evidence.sha256 == closed.evidence_sha256,
+    )
+    return all(claims)
 
 
 def confirm_again(stored: StoredConfirmation, policy: ScreenPolicy) -> Confirmation:

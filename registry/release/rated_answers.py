@@ -51,14 +51,13 @@ def questions_of(package: Path, comparator: Comparator) -> tuple[Question, ...]:
 def find_forgery(plan: ReviewPlan, package: Path) -> str:
     """Where a plan is not about the answers of the package; empty where it is."""
     evidence = read_evidence(package / EVIDENCE)
-    if plan.comparator not in evidence.rows or plan.comparator != comparator_of(
-        package
-    ):
-        return f"the review compares with {plan.comparator}, the evidence does not"
-    by_id = {
-        question.prompt.id: question
-        for question in questions_of(package, plan.comparator)
-    }
+    comparator = plan.comparator
+    is_scored = comparator in evidence.rows
+    # Against a weaker opponent than the evidence has, a rating proves too little.
+    if not is_scored or comparator != comparator_of(package):
+        return f"the review compares with {comparator}, the evidence does not"
+    questions = questions_of(package, comparator)
+    by_id = {question.prompt.id: question for question in questions}
     for item in plan.items:
         question = by_id.get(item.prompt_id)
         if question is None or question.cluster != item.cluster:

@@ -72,7 +72,8 @@ def numbered_reviews(
 def level_of(number: int) -> float:
     """The two-sided level of a review's intervals: 0.95 for the first, 0.975 for the second."""
     # Halves add up to one: all reviews of a version together err in 5 %.
-    tails = 0.1 * 0.5**number
+    half = 0.5**number
+    tails = 0.1 * half
     return 1 - tails
 
 
@@ -83,10 +84,16 @@ def counted_ratings(
     found = []
     for number, review in numbered_reviews(version.origin, ledger_state):
         read = _read(version, review, recall)
+        # What was erased or altered is nobody's rating, and hides none of the others.
         if isinstance(read, str):
             continue
         plan, ratings = read
-        count = count_again(version, plan, ratings, number)
+        count = count_again(
+            version,
+            plan,
+            ratings,
+            number,
+        )
         names = {rater.name for rater in count.counted}
         counted = tuple(each for each in ratings.ratings if each.reviewer in names)
         found.append((plan, counted))
@@ -192,7 +199,12 @@ def find_excluded(
     excluded: dict[str, str] = {}
     counted: list[str] = []
     for user in reviewers:
-        reason = _objection_to(user, origin, people, author_may_rate=author_may_rate)
+        reason = _objection_to(
+            user,
+            origin,
+            people,
+            author_may_rate=author_may_rate,
+        )
         for other in counted:
             if not reason and _is_one_person(user, other, people):
                 reason = f"is the same person as {other}"
@@ -221,5 +233,8 @@ def _objection_to(
 
 
 def _is_one_person(user: str, other: str, people: People) -> bool:
-    signed = [people.signed(name, f"{MLFLOW}{name}") for name in (user, other)]
-    return len(group_by_person(signed)) == 1
+    first = people.signed(user, f"{MLFLOW}{user}")
+    second = people.signed(other, f"{MLFLOW}{other}")
+    # One human may have several users: their rating counts once.
+    persons = group_by_person([first, second])
+    return len(persons) == 1

@@ -52,13 +52,20 @@ def plan_review(
     prompts that suit a version.
     """
     made = version.origin.made
-    earlier = list(numbered_reviews(version.origin, ledger_state))
+    reviews = numbered_reviews(version.origin, ledger_state)
+    earlier = len(list(reviews))
     # Of the bytes and the count alone: nobody can try seeds.
-    digest = digest_of_text(f"{made.package_sha256} {len(earlier)}")
-    seed = int(digest[:16], 16)
+    digest = digest_of_text(f"{made.package_sha256} {earlier}")
+    beginning = digest[:16]
+    seed = int(beginning, 16)
     comparator = comparator_of(version.package)
     questions = questions_of(version.package, comparator)
-    shown = draw_items(questions, prompts, seed)
+    shown = draw_items(
+        questions,
+        prompts,
+        seed,
+    )
+    # What was shown is sealed with its plan, so that no item can be slipped in later.
     plan = ReviewPlan(
         model=made.model,
         version=made.version,
@@ -141,10 +148,21 @@ def close(
             f"The review is not finished: {left}. Wait for them, or close it without their whole "
             "ratings with --unfinished: nobody can rate any more then."
         )
-    rating = summarise(
-        count_again(version, review.plan, ratings, review.number), ratings
+    # Counted as an audit will count it, so that both come to the same.
+    counted = count_again(
+        version,
+        review.plan,
+        ratings,
+        review.number,
     )
-    body = _entry(review, ratings, rating, by, ledger)
+    rating = summarise(counted, ratings)
+    body = _entry(
+        review,
+        ratings,
+        rating,
+        by,
+        ledger,
+    )
     ledger_state = append(ledger, lambda _: body)
     return Closed(ledger_state.head.generation, rating)
 

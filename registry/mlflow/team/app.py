@@ -141,8 +141,12 @@ def _inner_app(name: str) -> Any:
             f"Assay: ASSAY_MLFLOW_INNER_APP names {name!r}, which is no app of MLflow's here. "
             "Install it, or leave the variable out for basic-auth."
         )
-    app = found[0].load()
-    app = app() if callable(app) and not hasattr(app, "routes") else app
+    first = found[0]
+    app = first.load()
+    # Some give the app, and some a function that makes it.
+    is_factory = callable(app) and not hasattr(app, "routes")
+    if is_factory:
+        app = app()
     if not hasattr(app, "routes"):
         sys.exit(f"Assay: MLflow's app {name!r} is none that uvicorn serves.")
     return app

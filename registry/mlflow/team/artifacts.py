@@ -166,10 +166,12 @@ def locate(artifact_uri: str, path: str) -> Location:
     if parts.scheme in _LOCAL:
         return _locate_on_disk(address, path)
     below = parts.path.lstrip("/")
-    whole = posixpath.join("/", below, path)
-    whole = posixpath.normpath(whole)
+    joined = posixpath.join("/", below, path)
+    # Dots are resolved before anybody compares: they could lead out of a folder.
+    whole = posixpath.normpath(joined)
+    root = f"{parts.scheme}://{parts.netloc}"
     return Location(
-        root=f"{parts.scheme}://{parts.netloc}",
+        root=root,
         path=PurePosixPath(whole),
     )
 

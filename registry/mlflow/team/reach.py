@@ -113,7 +113,9 @@ class RecordsReach(Reach):
 def _answers_a_transfer(call: Call) -> bool:
     if call.method not in _TAGGING_RUNS:
         return False
-    keys = map(normalize, tag_keys(call.arguments))
+    named = tag_keys(call.arguments)
+    # As MLflow compares them: another spelling is the same tag to it.
+    keys = map(normalize, named)
     return _ANSWER in keys
 
 

@@ -43,9 +43,12 @@ def check_registration(call: Call) -> None:
     if call.is_by_service:
         return
     check_tags(call)
-    if APPROVE in map(normalize, tag_keys(call.arguments)):
+    arguments = call.arguments
+    keys = map(normalize, tag_keys(arguments))
+    # Who registers must not approve in the same breath.
+    if APPROVE in keys:
         call.refuse(f"The tag {APPROVE!r} is set on the page of a registered version")
-    source = str(call.arguments["source"])
+    source = str(arguments["source"])
     named = _LOGGED_MODEL.fullmatch(source)
     # Files of a run can be uploaded again, and those elsewhere are out of this server's sight.
     if named is None:
@@ -53,7 +56,8 @@ def check_registration(call: Call) -> None:
             f"A version of a governed model is a logged model, and {source[:80]!r} is none: "
             "register `models:/m-…`"
         )
-    model_id = call.arguments.get("model_id")
+    model_id = arguments.get("model_id")
+    # Two names could have one checked and the other registered.
     if model_id and named is not None and model_id != named[1]:
         call.refuse("source and model_id name different logged models")
 
