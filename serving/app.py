@@ -101,11 +101,16 @@ class _PromptEncoder:
 
     async def encode(self, messages: Sequence[Message]) -> list[int]:
         """As the engine's own `prompt_ids`, beside the event loop."""
-        characters = sum(len(message.content) for message in messages)
-        is_long = characters > _LONG_PROMPT
+        lengths = (len(message.content) for message in messages)
+        is_long = sum(lengths) > _LONG_PROMPT
+        # Short ones do not wait: many long ones at once would take all the threads.
         turn = self._long_prompt if is_long else contextlib.nullcontext()
+        prompt_ids = self._engine.prompt_ids
         async with turn:
-            return await asyncio.to_thread(self._engine.prompt_ids, messages)
+            return await asyncio.to_thread(
+                prompt_ids,
+                messages,
+            )
 
 
 async def _chat(engine: Engine, encoder: _PromptEncoder, request: Request) -> Response:

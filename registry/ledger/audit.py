@@ -212,8 +212,17 @@ def restore_ledger(path: Path, home: Path) -> Ledger:
     # All of it first: nothing is written from an export that is broken at its end.
     entries = tuple(iterate_export(path))
     follow(None, entries)
-    texts = [line["text"] for _, line in _read_lines(path) if "text" in line]
-    return fill_ledger(home, entries, texts)
+    texts = []
+    for _, line in _read_lines(path):
+        # Most lines are entries; a text stands on a line of its own.
+        if "text" in line:
+            text = line["text"]
+            texts.append(text)
+    return fill_ledger(
+        home,
+        entries,
+        texts,
+    )
 
 
 def read_export(path: Path) -> tuple[Entry, ...]:
@@ -386,7 +395,12 @@ def find_lost_heads(
     ledger: Ledger, ledger_state: LedgerState, heads: Iterable[KnownHead]
 ) -> tuple[KnownHead, ...]:
     """Known heads that the ledger does not hold and whose loss it does not accept."""
-    lost = (head for head in heads if _is_lost(ledger, ledger_state, head))
+    lost = (
+        head
+        for head in heads
+        # What a person accepted as lost is no news at each audit.
+        if _is_lost(ledger, ledger_state, head)
+    )
     return tuple(lost)
 
 
@@ -426,8 +440,10 @@ def find_doubts(
 
 def _is_reported(note: str, faults: tuple[str, ...]) -> bool:
     """Whether a fault is already about the file that could not be read."""
-    name = note.partition(" could")[0]
-    return any(name in fault for fault in faults)
+    name, _, _ = note.partition(" could")
+    # Said once: two sentences about one file look like two faults.
+    about = (name in fault for fault in faults)
+    return any(about)
 
 
 def find_store_faults(home: Path) -> tuple[str, ...]:

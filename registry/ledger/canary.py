@@ -23,7 +23,10 @@ from registry.ledger.steps import illegal, pending_release, with_model
 
 def first_progress(release: Release) -> CanaryProgress | None:
     """The canary of a release that begins; None where none is declared."""
-    return None if release.canary is None else CanaryProgress()
+    # Without a plan it has all traffic at once, and there is nothing to count.
+    if release.canary is None:
+        return None
+    return CanaryProgress()
 
 
 def needs_canary(model: ModelState, release: Release) -> bool:

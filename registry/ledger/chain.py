@@ -54,8 +54,12 @@ def body_text(entry: Entry) -> str:
     if not others or others == [canonical]:
         return canonical
     # The two differ in how a number is written: the hash says which of them was meant.
-    earlier_hash = _sha256(earlier_json(_hashed_part(entry)))
-    return others[0] if earlier_hash == entry.hash else canonical
+    hashed = _hashed_part(entry)
+    earlier = earlier_json(hashed)
+    earlier_hash = _sha256(earlier)
+    if earlier_hash == entry.hash:
+        return others[0]
+    return canonical
 
 
 def signed_entry(

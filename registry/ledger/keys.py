@@ -103,7 +103,9 @@ def seal(digest: str, private: Ed25519PrivateKey) -> Seal:
 
 def key_file(home: Path, role: Role = "controller") -> Path:
     """The file of the key that signs the ledger in that role."""
-    return home / "keys" / f"{role}.pem"
+    # A key for each role: a stolen one signs no more than that role may.
+    keys = home / "keys"
+    return keys / f"{role}.pem"
 
 
 def create_key(home: Path, role: Role = "controller") -> SigningKey:

@@ -429,9 +429,13 @@ def is_still_to_be_made(home: Path) -> bool:
 
     `LedgerError` where the database cannot be asked.
     """
-    database = Database(ledger_url(home), mode="ro")
+    url = ledger_url(home)
+    database = Database(url, mode="ro")
     ledger = Ledger(home, database)
-    return not _traces(home) and not _has_entry(ledger)
+    # A home that remembers a ledger has lost it: a new one would hide that.
+    if _traces(home):
+        return False
+    return not _has_entry(ledger)
 
 
 def _check_readable(ledger: Ledger) -> None:

@@ -159,7 +159,11 @@ def approval_withdrawn(
 
 
 def _is_same_person(approval: RecordedApproval, body: ApprovalWithdrawn) -> bool:
-    persons = group_by_person((_signed(approval), _signed(body)))
+    approving = _signed(approval)
+    withdrawing = _signed(body)
+    # By person and not by name: one may act in the terminal and on MLflow's page.
+    both = (approving, withdrawing)
+    persons = group_by_person(both)
     return len(persons) == 1
 
 

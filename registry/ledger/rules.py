@@ -446,8 +446,15 @@ def _release_aborted(
     name = aborted.release.model
     model = ledger_state.model(name)
     answering = model.answering
-    serving = "" if answering is None else answering.release.version
-    check_answer(ledger_state, entry, name, serving)
+    serving = ""
+    if answering is not None:
+        serving = answering.release.version
+    check_answer(
+        ledger_state,
+        entry,
+        name,
+        serving,
+    )
     # One that failed leaves a later wish open. A person's order ends it, or answers it.
     wish = model.wish if body.by is None else None
     return with_model(ledger_state, name, pending=None, wish=wish)

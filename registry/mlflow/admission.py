@@ -98,7 +98,11 @@ class Admission:
     def _require_plain_letters(self, call: Call, alias: str) -> None:
         """Refuse letters of other scripts: some look like those of `release` to people."""
         name = str(call.arguments["name"])
-        if not alias.isascii() and call.reach.holds_model(call.store, name):
+        if alias.isascii():
+            return
+        is_governed = call.reach.holds_model(call.store, name)
+        # Models of others are named as their people like.
+        if is_governed:
             call.refuse("Write an alias of this model in letters of ASCII")
 
     def refuse_deletion(self, call: Call) -> None:

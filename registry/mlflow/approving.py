@@ -58,10 +58,18 @@ def with_approvals(guarded: Any, desk: Desk, reach: Reach = WHOLE_SERVER) -> Any
             return
         _check_requested(tag.key)
         page = store.get_model_version(name, version)
-        order = _approval if kind == APPROVE else _withdrawal
+        is_approval = kind == APPROVE
+        order = _approval if is_approval else _withdrawal
         # An empty reason is refused by the order itself.
         reason = str(tag.value or "")
-        show(store, page, _act(page, order(desk, reason)))
+        ordered = order(desk, reason)
+        changed = _act(page, ordered)
+        # Shown last: a page never says what the ledger does not.
+        show(
+            store,
+            page,
+            changed,
+        )
 
     def delete_tag(store: Any, name: str, version: Any, key: str) -> None:
         # `Approve` and full-width letters look like it to people.
@@ -119,17 +127,31 @@ def _act(page: Any, order: _Order) -> str:
 
 def _approval(desk: Desk, value: str) -> _Order:
     def order(target: Target, account: str) -> LedgerState:
-        request = request_of(account, _check_reason(value))
+        reason = _check_reason(value)
+        request = request_of(account, reason)
+        # Read at each order: a role that was taken away counts no more from then on.
         people = read_people(desk.project)
-        return approve(target, request, people, desk.admission())
+        admission = desk.admission()
+        return approve(
+            target,
+            request,
+            people,
+            admission,
+        )
 
     return order
 
 
 def _withdrawal(desk: Desk, value: str) -> _Order:
     def order(target: Target, account: str) -> LedgerState:
-        request = request_of(account, _check_reason(value))
-        return withdraw(target, request, desk.admission())
+        reason = _check_reason(value)
+        request = request_of(account, reason)
+        admission = desk.admission()
+        return withdraw(
+            target,
+            request,
+            admission,
+        )
 
     return order
 

@@ -176,10 +176,17 @@ def format_score(metric: MetricScore) -> str:
 def _describe_configuration(spec: ServingSpec) -> str:
     """The configuration that the numbers hold for."""
     engine = f"{spec.engine} {spec.engine_version}"
+    precision = spec.precision
     tokens = spec.default_max_tokens
-    how = f"{engine} in {spec.precision}, {tokens} tokens an answer at most"
     # Under another engine or precision the same weights give other answers.
-    return f"Scored as `{spec.fingerprint}` ({how}): only this configuration is served."
+    how = ", ".join(
+        (
+            f"{engine} in {precision}",
+            f"{tokens} tokens an answer at most",
+        )
+    )
+    fingerprint = spec.fingerprint
+    return f"Scored as `{fingerprint}` ({how}): only this configuration is served."
 
 
 def _list_findings(findings: tuple[Finding, ...]) -> str:

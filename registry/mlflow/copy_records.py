@@ -136,10 +136,15 @@ def digests(connection: sa.Connection, tables: dict[str, sa.Table]) -> Digests:
     for name, table in tables.items():
         count, total = 0, 0
         for row in _rows(connection, table):
-            digest = hashlib.sha256(repr(sorted(row.items())).encode()).digest()
+            # Columns by name: two databases may list them in another order.
+            columns = sorted(row.items())
+            text = repr(columns)
+            hashed = hashlib.sha256(text.encode())
+            digest = hashed.digest()
             count += 1
             # A sum knows no order, and other than XOR it counts a row that is there twice.
-            total = (total + int.from_bytes(digest)) % 2**256
+            number = int.from_bytes(digest)
+            total = (total + number) % 2**256
         result[name] = (count, f"{total:064x}")
     return result
 

@@ -201,8 +201,17 @@ class _NativeRoute:
         self._router = router
         modules = _modules_of(router)
         # What comes from no known module keeps no method: a new MLflow opens nothing by itself.
-        allowed = [_ALLOWED_METHODS.get(module, frozenset()) for module in modules]
-        self._stays = frozenset.intersection(*allowed) if allowed else frozenset()
+        allowed = [
+            _ALLOWED_METHODS.get(
+                module,
+                frozenset(),
+            )
+            for module in modules
+        ]
+        self._stays: frozenset[str] = frozenset()
+        # Only what all of them allow: a part that allows more must not open the others.
+        if allowed:
+            self._stays = frozenset.intersection(*allowed)
 
     def refuses(self, scope: Any) -> bool:
         """Whether the request is for this route, by a method that does not stay."""

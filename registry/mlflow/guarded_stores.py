@@ -290,8 +290,12 @@ def _experiments(call: Call) -> Iterator[str]:
 
 
 def _experiments_of_runs(call: Call) -> Iterator[str]:
-    for run_id in run_ids(call.arguments):
-        yield str(call.store.get_run(run_id).info.experiment_id)
+    named = run_ids(call.arguments)
+    for run_id in named:
+        run = call.store.get_run(run_id)
+        # By what the store says: the call could name a friendlier experiment.
+        experiment_id = run.info.experiment_id
+        yield str(experiment_id)
 
 
 def run_ids(arguments: Mapping[str, Any]) -> Iterator[str]:
@@ -302,8 +306,11 @@ def run_ids(arguments: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _experiments_of_logged_models(call: Call) -> Iterator[str]:
-    for model_id in logged_model_ids(call.arguments):
-        yield str(call.store.get_logged_model(model_id).experiment_id)
+    named = logged_model_ids(call.arguments)
+    for model_id in named:
+        model = call.store.get_logged_model(model_id)
+        experiment_id = model.experiment_id
+        yield str(experiment_id)
 
 
 def logged_model_ids(arguments: Mapping[str, Any]) -> Iterator[str]:

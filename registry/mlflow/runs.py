@@ -62,10 +62,12 @@ class Runs:
             with self._mlflow.turn(run.data.tags[LOGICAL_RUN]):
                 # Read again under the lock: somebody may have continued it elsewhere.
                 current = self._get(run.info.run_id)
-                status, place = current.info.status, current.data.tags[WORKSPACE]
-                if (status, place) == ("RUNNING", workspace):
-                    self.end(current.info.run_id, "KILLED")
-                    return str(current.info.run_id)
+                run_id = current.info.run_id
+                place = current.data.tags[WORKSPACE]
+                is_running = current.info.status == "RUNNING"
+                if is_running and place == workspace:
+                    self.end(run_id, "KILLED")
+                    return str(run_id)
         return None
 
     def find(self, logical_run: str) -> RecordedRun | None:

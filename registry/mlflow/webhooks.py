@@ -101,8 +101,10 @@ class Webhooks:
 def webhook_name(key: str) -> str:
     """The name of the webhook of the home with that secret: no other home's is taken for it."""
     # A secret of 256 bits does not follow from a part of its digest.
-    digest = hashlib.sha256(key.encode()).hexdigest()
-    return f"{_PREFIX}{digest[:16]}"
+    hashed = hashlib.sha256(key.encode())
+    digest = hashed.hexdigest()
+    beginning = digest[:16]
+    return f"{_PREFIX}{beginning}"
 
 
 def _is_right(webhook: Any, url: str) -> bool:

@@ -139,9 +139,19 @@ def _has_passed(ledger_state: LedgerState, model: str, wish: RecordedWish) -> bo
 
 def _is_about(judged: Judged, model: str, wish: RecordedWish) -> bool:
     # A number may have been given out twice: the verdict is on bytes.
-    is_same_package = wish.package_sha256 in {None, judged.package_sha256}
+    # A wish that names no bytes is about whatever has its number.
+    is_same_package = wish.package_sha256 in {
+        None,
+        judged.package_sha256,
+    }
     is_same_version = judged.version == wish.version
-    return judged.model == model and is_same_version and is_same_package
+    is_same_model = judged.model == model
+    claims = (
+        is_same_model,
+        is_same_version,
+        is_same_package,
+    )
+    return all(claims)
 
 
 def _leads_back(

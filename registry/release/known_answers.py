@@ -131,11 +131,18 @@ def draw_answers(folder: Path, count: int, max_tokens: int) -> tuple[KnownAnswer
     `DamagedFile` where the held-out prompts are not those of the evidence.
     """
     prompts = drawable_prompts(folder)
-    texts = read_predictions(folder / EVIDENCE) if prompts else {}
+    texts: Mapping[str, str] = {}
+    if prompts:
+        texts = read_predictions(folder / EVIDENCE)
     # The system's randomness: a seed could be known to whoever prepared the package.
     size = min(count, len(prompts))
-    drawn = secrets.SystemRandom().sample(prompts, size)
-    return _with_answers(drawn, texts, max_tokens)
+    chance = secrets.SystemRandom()
+    drawn = chance.sample(prompts, size)
+    return _with_answers(
+        drawn,
+        texts,
+        max_tokens,
+    )
 
 
 def known_answer_differences(folder: Path, max_tokens: int) -> tuple[str, ...]:

@@ -199,8 +199,12 @@ def _answer_in(ledger: Ledger, entry: Entry, generation: int) -> Answer:
 def is_of_nobody_known(wish: RecordedWish, ledger_state: LedgerState) -> bool:
     """Whether the controller itself entered the wish, for an alias that nobody admitted."""
     key = ledger_state.key(wish.key_id)
-    is_controllers = key is not None and key.role == "controller"
-    return is_controllers and wish.account == UNKNOWN_ACCOUNT
+    if key is None:
+        return False
+    # The key and not a name: anybody may call themselves the controller.
+    is_controllers = key.role == "controller"
+    is_unknown = wish.account == UNKNOWN_ACCOUNT
+    return is_controllers and is_unknown
 
 
 def is_of(recorded: RecordedRelease, version: str, package_sha256: str | None) -> bool:

@@ -184,8 +184,12 @@ class CanaryWatch:
         return "loading" if baseline is None else baseline.state
 
     def _baseline_detail(self) -> str:
-        baseline = self.sides.baseline
-        return baseline.detail if self.sides.is_beside and baseline else ""
+        sides = self.sides
+        baseline = sides.baseline
+        # Beside nothing, what serves is compared with itself: that explains nothing.
+        if sides.is_beside and baseline:
+            return baseline.detail
+        return ""
 
     def _growth(self, engine: ReleaseEngine | None) -> float | None:
         """Megabytes by which a process grew since it was first asked for in a step."""

@@ -248,8 +248,17 @@ class Fleet:
         return Target(target.engine, serves_base=serves_base)
 
     def _retire_unneeded(self) -> None:
-        needed = {need.key for model in self._models() for need in list_needs(model)}
-        needed |= {target.engine.need.key for target in self._answering.values()}
+        needed = {
+            need.key
+            for model in self._models()
+            # One model may need several at once, as a canary does.
+            for need in list_needs(model)
+        }
+        # What answers now stays until something else does, whatever the ledger needs.
+        for target in self._answering.values():
+            need = target.engine.need
+            needed.add(need.key)
+        # A list, since the loop takes engines away.
         unneeded = [key for key in self._engines if key not in needed]
         for key in unneeded:
             engine = self._engines.pop(key)
