@@ -164,6 +164,7 @@ def _ask(
     folder = locate_base_model(manifest, scratch)
     systems: list[tuple[str, Path | None]] = [("base", None)]
     if request.adapter is not None:
+        # Before the base is asked, which takes minutes.
         _check_adapter(request.adapter)
         systems.append(("adapter", request.adapter))
     scores = []
@@ -173,6 +174,7 @@ def _ask(
             manifest, folder, template, request.settings.precision, adapter
         )
         own = ask_tasks(language, tasks, request.settings, system)
+        # The base is known by its manifest.
         digest = None
         if adapter is not None:
             digest = digest_of_files(folder_digests(adapter))

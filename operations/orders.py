@@ -161,6 +161,7 @@ def order_about(model: str | None, reason: str) -> ModelOrder:
     order, context = _order_with_context(reason)
     if not model:
         ledger_state = context.ledger.state()
+        # Only where there is no doubt: the order changes what users are answered by.
         model = _only_model(ledger_state)
     return ModelOrder(model, order, context)
 

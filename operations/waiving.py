@@ -85,6 +85,7 @@ def check_waivers(model: str, rules: Sequence[str], until: str) -> None:
             until,
             identity,
         )
+    # All of them first: a run of hours must not end at a waiver that never could count.
     people = read_people(project.root)
     ledger_state = open_ledger(project.home).state()
     _check_role(project, model, identity, people)

@@ -107,6 +107,7 @@ def find_anchor(store: Store, model: str, home: Path) -> ModelVersion | None:
     if not was_ever_opened(home):
         return None
     state = read_ledger(home).state().model(model)
+    # The first of them and not the last: small losses would add up unseen.
     for recorded in state.once_served:
         release = recorded.release
         version = store.known(release.model, release.version)
@@ -130,6 +131,7 @@ def find_anchor_adapter(store: Store, model: str, home: Path) -> str | None:
 def released_version(store: Store, release: Release) -> ModelVersion:
     """The version of a release; `RegistryError` where MLflow does not hold those bytes."""
     version = store.known(release.model, release.version)
+    # A number alone is no identity: MLflow gives numbers out again where it was lost.
     if version is None or version.package_sha256 != release.package_sha256:
         raise RegistryError(
             f"Version {release.version} of {release.model} served last, and MLflow does not hold "

@@ -52,6 +52,7 @@ def confirm_on_reserve(
 
     Every other verdict stays as it is, and spends nothing.
     """
+    # Blocks are few: what `screen` refused must not use one up.
     if not isinstance(verdict, Finalist) or not is_sealed(attempt.root):
         return verdict
     opening = _Opening(attempt, open_ledger(attempt.home))
@@ -68,8 +69,10 @@ class _Opening:
 
     def confirmation(self) -> Confirmation:
         """Open the next block and have it answered, or say why there is none."""
+        # Its own first: started again, a run must not spend a second block.
         found = self._find_own() or self._open()
         if isinstance(found, str):
+            # Written, too: the page and the next command say why nothing was confirmed.
             reason = Confirmation(missing=found)
             reason.write(self._root / layout.CONFIRMATION)
             return reason
@@ -78,6 +81,7 @@ class _Opening:
         BlockInput(block=block).write(self._root / layout.BLOCK_INPUT)
         run_stage(self.attempt.workspace, "confirm")
         confirmation = Confirmation.read(self._root / layout.CONFIRMATION)
+        # Closed already where the run was killed after that.
         if recorded.closed is None:
             self._close(recorded, confirmation)
         return confirmation
@@ -92,6 +96,7 @@ class _Opening:
         for recorded in self.ledger.state().confirmations_of(self.attempt.model):
             opened = recorded.opened
             tried = (opened.adapter_sha256, opened.against, opened.against_sha256)
+            # Against another champion it is another question.
             if tried != (own, against, against_sha256):
                 continue
             if opened.logical_run != self.attempt.logical_run:
@@ -107,6 +112,7 @@ class _Opening:
     def _open(self) -> tuple[RecordedConfirmation, tuple[Row, ...]] | str:
         """Enter that the next block is opened; a sentence where that cannot be."""
         model, state = self.attempt.model, self.ledger.state()
+        # Before rows are looked at: without a level nothing could be tested on them.
         if next_level(state, model, now()) is None:
             possible = next_is_possible_at(state, model, now())
             return (
@@ -128,6 +134,7 @@ class _Opening:
         after = append(
             self.ledger, lambda ledger_state: self._entry(ledger_state, cut.rows)
         )
+        # By its entry: another run may have opened a block just before.
         (recorded,) = [
             each
             for each in after.confirmations_of(model)
@@ -137,6 +144,7 @@ class _Opening:
 
     def _entry(self, ledger_state: LedgerState, rows: tuple[Row, ...]) -> BlockOpened:
         model, at = self.attempt.model, now()
+        # Asked again under the ledger's lock, where nobody comes between.
         level = next_level(ledger_state, model, at)
         if level is None:
             raise LedgerError(
@@ -144,6 +152,7 @@ class _Opening:
                 "Run the same command again: it says when the next one is possible."
             )
         against, against_sha256 = self._opponent()
+        # Keys and no texts: a ledger goes to others, and rows may be private.
         keys = dict.fromkeys(key_of(row.group) for row in rows)
         return BlockOpened(
             model=model,
@@ -163,6 +172,7 @@ class _Opening:
         self, recorded: RecordedConfirmation, confirmation: Confirmation
     ) -> None:
         evidence = confirmation.evidence
+        # An open block stays open: a result that nobody computed would be a guess.
         if evidence is None:
             raise LedgerError(
                 f"The block of entry {recorded.generation} was opened and not answered. "

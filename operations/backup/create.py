@@ -267,6 +267,7 @@ def _bases(
     for release in releases:
         package = source.home / "packages" / release.package_sha256
         manifest = BaseModelManifest.read(package / "base_model.json")
+        # By its digest: releases share bases, and each has gigabytes.
         manifests[manifest.digest] = manifest
     return tuple(_base(source, manifest, copies) for manifest in manifests.values())
 

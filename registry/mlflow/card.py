@@ -104,6 +104,7 @@ def _describe_training(adapter: Adapter, lineage: Lineage) -> list[str]:
     """Rank and scale, and on what it was trained, where that is known."""
     size = f"Rank {adapter.lora.r}, alpha {adapter.lora.alpha:g}"
     if lineage.elsewhere is not None:
+        # Of its training nobody here knows more than its files say.
         return [f"{size}.", escape(lineage.elsewhere)]
     dataset = lineage.dataset
     rows = dataset.rows.get("train", 0)
@@ -119,6 +120,7 @@ def headline(verdict: Verdict) -> str:
             "Passed screen: better than every comparator on the primary metric, "
             "not worse on any guardrail."
         )
+    # How many and not which: the list of findings names them.
     total = len(verdict.findings)
     failed = sum(finding.outcome != "passed" for finding in verdict.findings)
     return (

@@ -194,6 +194,7 @@ def is_under_watch(
     ledger_state: LedgerState, model: str, endpoint_state: EndpointState
 ) -> bool:
     """Whether the endpoint counts a canary step, or the time after the switch, as it runs now."""
+    # An endpoint that is behind counts for a step that is over.
     if endpoint_state.head != ledger_state.head:
         return False
     model_state = ledger_state.model(model)

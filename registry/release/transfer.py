@@ -241,6 +241,7 @@ def _last_verdict(ledger_state: LedgerState, registration: Registration) -> int 
         for generation, verdict in ledger_state.judged.items()
         if _is_about(verdict, made)
     ]
+    # The last one counts: a later verdict may have taken an earlier one back.
     return max(generations, default=None)
 
 

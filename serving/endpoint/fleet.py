@@ -132,8 +132,10 @@ class Fleet:
         self._find_leftovers()
         self._end_leftovers()
         engines = (*self._engines.values(), *self._retiring.values())
+        # A copy, since each task that ends takes itself out.
         for task in tuple(self._retiring):
             task.cancel()
+        # All at once: one after the other, slow ends would add up.
         closing = [engine.close() for engine in engines]
         closing.append(self._spares.close())
         await asyncio.gather(*closing, return_exceptions=True)
@@ -190,6 +192,7 @@ class Fleet:
                 "was left running and is not needed any more"
             )
             task = asyncio.create_task(end_leftover(self._context.home, record))
+            # The event loop holds tasks weakly: one that nobody keeps may vanish.
             self._ending.add(task)
             task.add_done_callback(self._ending.discard)
         self._leftovers = []
@@ -239,6 +242,7 @@ class Fleet:
         A revoked release may not; the base of a revoked release may.
         """
         target = self._answering.get(name)
+        # What does not answer itself can stand in for nothing.
         if target is None or not target.is_ready:
             return None
         serves_base = target.serves_base or model.serves_base
