@@ -39,15 +39,13 @@ def next_level(ledger_state: LedgerState, model: str, at: datetime) -> float | N
     of_year = confirmations_of_year(ledger_state, model, at)
     if len(of_year) >= MOST_A_YEAR:
         return None
-    number = len(of_year) + 1
-    if not of_year:
-        return level_of(number, 0.0)
     handed_on = 0.0
-    last = of_year[-1]
-    # A confirmation that was right leaves its level to the next one.
-    if last.is_confirmed:
-        handed_on = last.opened.level
-    return level_of(number, handed_on)
+    # A confirmation that was right leaves its level to the next one. Counted within the year: what
+    # was handed on from year to year would grow beyond the error of each.
+    for recorded in of_year:
+        own = level_of(recorded.opened.number, handed_on)
+        handed_on = own if recorded.is_confirmed else 0.0
+    return level_of(len(of_year) + 1, handed_on)
 
 
 def next_is_possible_at(

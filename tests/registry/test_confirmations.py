@@ -6,8 +6,12 @@ from typing import Any
 import pytest
 
 from core.errors import IllegalEntry
-from pipelines.statistics.spending import level_of
-from registry.ledger.confirmations import next_is_possible_at, next_level
+from pipelines.statistics.spending import YEARLY_LEVEL, level_of
+from registry.ledger.confirmations import (
+    confirmations_of_year,
+    next_is_possible_at,
+    next_level,
+)
 from registry.ledger.entries import BlockClosed, BlockOpened
 from tests.support.ledgers import MODEL, WHY, Chain, adapter
 
@@ -82,6 +86,24 @@ def test_what_was_confirmed_hands_its_level_on_and_what_failed_does_not() -> Non
         chain.add(opened(2))
     chain.add(opened(2, handed), closed(4))
     chain.add(opened(3, level_of(3)))
+
+
+def test_what_is_handed_on_from_year_to_year_never_exceeds_the_error_of_one() -> None:
+    chain = Chain()
+    for place in range(24):
+        at = chain.ledger_state.at + 60 * DAY
+        number = len(confirmations_of_year(chain.ledger_state, MODEL, at)) + 1
+        level = next_level(chain.ledger_state, MODEL, at)
+        assert level is not None
+        assert level <= YEARLY_LEVEL
+        block = opened(
+            number,
+            level,
+            rows_sha256=adapter(f"block {place}"),
+            adapter_sha256=adapter(f"candidate {place}"),
+        )
+        chain.add(block, later=60 * DAY)
+        chain.add(closed(chain.ledger_state.head.generation, is_confirmed=True))
 
 
 @pytest.mark.parametrize(
