@@ -531,9 +531,11 @@ def check_confirmation(case: Circumstances, whole: Policy) -> Finding:
     rule, found = "confirmation", case.confirmed
     if whole.gates.screen.reserve != "sealed":
         return _passed(rule, NO_RESERVE)
-    # Whoever answers for a version answers for this, too: nobody can confirm it any more.
-    if case.origin is not None and case.origin.is_adopted:
-        text = f"{case.origin.by} answers for it: no block of the reserve was opened"
+    # Whoever answers for a version answers for this, too: nobody can confirm it any more. What a
+    # block did not show to be better nobody answers for.
+    origin = case.origin
+    if origin is not None and origin.is_adopted and found is None:
+        text = f"{origin.by} answers for it: no block of the reserve was opened"
         return _passed(rule, text)
     if found is None:
         return _undecided(

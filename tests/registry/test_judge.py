@@ -388,6 +388,15 @@ def test_a_confirmation_counts_as_the_ledger_holds_it(
     assert words in text
 
 
+def test_nobody_answers_for_what_an_opened_block_did_not_show_to_be_better() -> None:
+    adopted = ORIGIN.model_copy(update={"is_adopted": True, "by": "omar"})
+    failed = {"origin": adopted, "confirmed": confirmed(is_confirmed=False)}
+    assert "not shown to be better" in check("confirmation", "rejected", failed)
+    untried = {"origin": adopted, "confirmed": None}
+    assert "omar answers for it" in check("confirmation", "passed", untried)
+    check("confirmation", "passed", {"origin": adopted, "confirmed": confirmed()})
+
+
 def test_without_an_opened_block_nothing_is_confirmed_and_nobody_may_waive_it() -> None:
     text = check("confirmation", "undecided", {"confirmed": None})
     assert "no block of the reserve was opened" in text
