@@ -25,6 +25,8 @@ from flows.run.record import record_verdict
 from flows.run.report import publish, rename_run
 from flows.run.reproduce import version_inputs
 from flows.run.request import TrainRequest
+from flows.run.reserve import confirm_on_reserve
+from flows.run.seen_groups import place_seen_groups
 from flows.run.stages import admit_rows, evaluate_adapter
 from flows.run.taking_in import place_adapter, probe
 from flows.run.training_lock import training_turn
@@ -103,6 +105,7 @@ def _judge_in(
     place_comparators(store, model, workspace)
     logical_run = _of_adapter(foreign, identify(workspace.root, model))
     recipe = _of_adapter(foreign, recipe_of(workspace.root))
+    place_seen_groups(workspace, store, model, logical_run)
     outcome = outcome_of_recipe(
         store,
         model,
@@ -134,7 +137,7 @@ def _judge_in(
         return outcome
     with ended_on_error(store, run):
         store.runs.log_params(run.run_id, flat_params(workspace))
-        return record_verdict(attempt, _evaluate(workspace, foreign))
+        return record_verdict(attempt, _evaluate(attempt, foreign))
 
 
 def _of_adapter(foreign: ForeignAdapter, work: str) -> str:
@@ -149,8 +152,9 @@ def _of_adapter(foreign: ForeignAdapter, work: str) -> str:
     )
 
 
-def _evaluate(workspace: Workspace, foreign: ForeignAdapter) -> Verdict | Champion:
+def _evaluate(attempt: Attempt, foreign: ForeignAdapter) -> Verdict | Champion:
     """Run every stage in its order, with the adapter where training would have put one."""
+    workspace = attempt.workspace
     refusal = admit_rows(workspace)
     if refusal is not None:
         return refusal
@@ -161,4 +165,5 @@ def _evaluate(workspace: Workspace, foreign: ForeignAdapter) -> Verdict | Champi
     verdict = evaluate_adapter(workspace)
     # Of a rejected adapter, too: its page may explain why it was rejected.
     probe(workspace)
-    return verdict
+    # As of what was trained here: the rows that judge every candidate only propose.
+    return confirm_on_reserve(attempt, verdict)

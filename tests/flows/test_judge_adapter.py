@@ -1,6 +1,7 @@
 """An adapter that plain trl trained outside Assay is judged, registered, promoted and served."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -18,6 +19,7 @@ from tests.support.journey import (
     Journey,
     invoke,
     learnable_rows,
+    write_rows,
 )
 from tests.support.promoted import MODEL, QUESTION, WAIVED, waive
 from tests.support.tiny import make_tiny_adapter, tiny_manifest
@@ -85,6 +87,28 @@ def test_an_adapter_of_plain_trl_is_judged_registered_promoted_and_served(
             timeout=SECONDS_AT_MOST,
         )
     assert answer.json()["choices"][0]["message"]["content"] == "re(d)og"
+
+
+@pytest.mark.ci
+def test_what_was_trained_elsewhere_is_confirmed_on_a_sealed_block_as_well(
+    seeded: Checkout, judged: Journey, tmp_path: Path
+) -> None:
+    policy = seeded.root / "registry/policies/default.yaml"
+    text = policy.read_text(encoding="utf-8")
+    policy.write_text(
+        text.replace("reserve: none", "reserve: sealed"), encoding="utf-8"
+    )
+    rows = learnable_rows(480)
+    outside = train_outside(
+        judged.base, rows, tmp_path / "outside", tmp_path / "scratch"
+    )
+    data = write_rows(tmp_path / "letters.jsonl", rows)
+    run = judge(seeded, outside, replace(judged, data=data))
+    assert run.code == 0, run.out + run.err
+    assert "Confirmation 1 of this year" in run.out
+    kinds = [entry.body.kind for entry in open_ledger(seeded.home).entries()]
+    told = [kind for kind in kinds if kind != "key_added"]
+    assert told == ["opened", "block_opened", "block_closed", "registered"]
 
 
 @pytest.mark.slow
