@@ -46,6 +46,8 @@ def rated(ledger_state: LedgerState, entry: Entry, body: Rated) -> LedgerState:
     closing = {
         "rated": entry.generation,
         "ratings_sha256": body.ratings_sha256,
+        "difference": body.difference,
+        "safe_share": body.safe_share,
         "key_ids": (*review.key_ids, entry.key_id),
     }
     closed = review.model_copy(update=closing)

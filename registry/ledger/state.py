@@ -6,6 +6,7 @@
 from pydantic import AwareDatetime, Field
 
 from core.value import Value
+from pipelines.values.dataset import Interval
 from registry.ledger.entries import (
     BlockClosed,
     BlockOpened,
@@ -86,6 +87,9 @@ class RecordedReview(Value):
     rated: int | None = None
     """The entry that closed it; None: it is open, or a later one took its place."""
     ratings_sha256: str | None = None
+    difference: Interval | None = None
+    """As it was counted then: what it shows against the version outlives erased ratings."""
+    safe_share: Interval | None = None
     key_ids: tuple[str, ...] = ()
     """The keys that signed its entries."""
 

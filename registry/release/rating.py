@@ -103,10 +103,19 @@ def counted_ratings(
 def rating_of(
     version: RatedVersion, review: RecordedReview, number: int, recall: Recall
 ) -> HumanRating:
-    """What one closed review found; nobody's rating where its files are not what was sealed."""
+    """What one closed review found; nobody's rating where its files are not what was sealed.
+
+    What the entry itself says against the version then stands: to erase texts takes nothing back.
+    """
     read = _read(version, review, recall)
     if isinstance(read, str):
-        return HumanRating(raters=0, set_aside=(read,))
+        # By nobody, so that it never passes; and what was found worse stays so without its texts.
+        return HumanRating(
+            raters=0,
+            difference=review.difference,
+            safe_share=review.safe_share,
+            set_aside=(read,),
+        )
     plan, ratings = read
     count = count_again(version, plan, ratings, number)
     return summarise(count, ratings)

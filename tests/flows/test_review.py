@@ -115,6 +115,14 @@ def test_people_who_find_it_worse_reject_it_whatever_a_later_review_says(
     # Another review is another try, which cannot wash the first one away.
     reviewed(site, **ALL)
     assert finding(site)["outcome"] == "rejected"
+    # Nor does whoever erases what they wrote: the entry says what it came to.
+    ledger = open_ledger(site.home)
+    bodies = [entry.body for entry in ledger.entries()]
+    first = next(body for body in bodies if isinstance(body, Rated))
+    ledger.erase(first.ratings_sha256)
+    found = finding(site)
+    assert found["outcome"] == "rejected", found
+    assert "the ratings were erased" in found["text"]
 
 
 @pytest.mark.slow
