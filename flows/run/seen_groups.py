@@ -17,6 +17,8 @@ from pipelines.values.reserve import SeenGroups, key_of
 from registry.ledger.ledger import Ledger, read_ledger, was_ever_opened
 from registry.ledger.state import RecordedConfirmation
 from registry.mlflow.store import Store
+from registry.release.confirmed import FOLDER as CONFIRMATION
+from registry.release.confirmed import ROWS
 
 
 def is_sealed(root: Path) -> bool:
@@ -30,8 +32,8 @@ def place_seen_groups(
     """Write which groups are sealed no longer into the workspace.
 
     Those are of every block that was opened, but for one that this very logical run opened, and
-    those that the champion and the anchor were scored on: they chose what serves. Without a
-    store, as in a forecast, the ledger alone says.
+    those that the champion and the anchor were scored or confirmed on: they chose what serves.
+    Without a store, as in a forecast, the ledger alone says.
     """
     if not is_sealed(workspace.root):
         return
@@ -39,8 +41,12 @@ def place_seen_groups(
     if store is not None:
         for version in find_comparators(store, model, workspace.home):
             package = fetch_package_of(store, version, workspace.home)
-            held_out = read_rows(package / "held_out.jsonl")
-            seen.update(key_of(row.group) for row in held_out)
+            rows = read_rows(package / "held_out.jsonl")
+            # Of a version that was received no entry of this ledger names the block's groups.
+            block = package / CONFIRMATION / ROWS
+            if block.is_file():
+                rows += read_rows(block)
+            seen.update(key_of(row.group) for row in rows)
     groups = SeenGroups(groups=tuple(sorted(seen)))
     groups.write(workspace.root / layout.SEEN_GROUPS)
 

@@ -21,8 +21,8 @@ from pipelines.values.reserve import Block, Confirmation
 from registry.ledger.entries import BlockClosed, BlockOpened
 
 FOLDER = "confirmation"
-_STORED, _ROWS, _EVIDENCE = "confirmation.json", "rows.jsonl", "evidence.parquet"
-FILES = (_STORED, _ROWS, _EVIDENCE)
+_STORED, ROWS, _EVIDENCE = "confirmation.json", "rows.jsonl", "evidence.parquet"
+FILES = (_STORED, ROWS, _EVIDENCE)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def read_confirmation(folder: Path) -> StoredConfirmation | None:
     block = confirmation.block
     if block is None:
         return StoredConfirmation(confirmation, None)
-    named = {_ROWS: confirmation.rows, _EVIDENCE: confirmation.evidence}
+    named = {ROWS: confirmation.rows, _EVIDENCE: confirmation.evidence}
     for name, digest in named.items():
         path = inside / name
         # The digest comes first: nothing is computed from other bytes.
@@ -63,7 +63,7 @@ def read_confirmation(folder: Path) -> StoredConfirmation | None:
                 f"{path} is not the file that the confirmation names. "
                 "Bring back the file that was stored with it."
             )
-    rows = read_rows(inside / _ROWS)
+    rows = read_rows(inside / ROWS)
     opened = Opened(block, rows, read_evidence(inside / _EVIDENCE))
     return StoredConfirmation(confirmation, opened)
 
