@@ -28,24 +28,25 @@ def confirmed_of(
     adapter = Adapter.read(package / "adapter.json").sha256
     stored = read_confirmation(package)
     found = None
-    for generation, opened, closed in _tries(version.name, ledger_state, origin):
+    for generation, opened, closed in _tries(ledger_state, origin):
         if opened.adapter_sha256 != adapter:
             continue
         found = Confirmed(
             generation=generation,
             is_confirmed=closed is not None and closed.is_confirmed,
             against_sha256=opened.against_sha256,
-            is_evidence=stored is not None and is_of_block(stored, opened, closed),
+            # A confirmation under another name is one of that name's year.
+            is_evidence=opened.model == version.name
+            and stored is not None
+            and is_of_block(stored, opened, closed),
         )
         if found.is_evidence:
             break
     return found
 
 
-def _tries(
-    model: str, ledger_state: LedgerState, origin: Registration | None
-) -> Iterator[Try]:
-    for recorded in ledger_state.confirmations_of(model):
+def _tries(ledger_state: LedgerState, origin: Registration | None) -> Iterator[Try]:
+    for recorded in ledger_state.confirmations:
         yield recorded.generation, recorded.opened, recorded.closed
     received = None if origin is None else origin.received
     if received is not None and received.confirmation is not None:

@@ -131,6 +131,7 @@ def circumstances_of(judged: JudgedVersion, ledger_state: LedgerState) -> Circum
         human_rating=_human_rating(judged, ledger_state, people),
         recomputed_differences=_differences(judged),
         confirmed=confirmed_of(judged.version, judged.package, ledger_state, origin),
+        is_made_by_a_run=_is_made_by_a_run(adapter, ledger_state),
         is_older=judged.is_older,
         signature=found.signature,
         signature_fault=found.fault,
@@ -186,6 +187,15 @@ def _compared_with(
         if release.spec.adapter_sha256 == compared.adapter.sha256:
             return release.version
     return compared.version
+
+
+def _is_made_by_a_run(adapter_sha256: str, ledger_state: LedgerState) -> bool:
+    """Whether a run entered this adapter: to copy its version and adopt the copy spares nothing."""
+    return any(
+        not registration.is_adopted
+        for registration in ledger_state.registrations.values()
+        if registration.made.adapter_sha256 == adapter_sha256
+    )
 
 
 def _signature(judged: JudgedVersion, ledger_state: LedgerState) -> FoundSignature:

@@ -89,25 +89,46 @@ class _Opening:
     def _find_own(self) -> tuple[RecordedConfirmation, tuple[Row, ...]] | str | None:
         """The block that this logical run opened before it was killed; None where it opened none.
 
-        A sentence where this adapter was tried by another run.
+        A sentence where the block is spent and cannot be finished, or another run tried this
+        adapter.
         """
         own = Adapter.read(self._root / layout.ADAPTER).sha256
-        against, against_sha256 = self._opponent()
-        for recorded in self.ledger.state().confirmations_of(self.attempt.model):
+        tried = (own, *self._opponent())
+        for recorded in self.ledger.state().confirmations:
             opened = recorded.opened
-            tried = (opened.adapter_sha256, opened.against, opened.against_sha256)
-            # Against another champion it is another question.
-            if tried != (own, against, against_sha256):
-                continue
-            if opened.logical_run != self.attempt.logical_run:
+            earlier = (opened.adapter_sha256, opened.against, opened.against_sha256)
+            is_own_run = opened.logical_run == self.attempt.logical_run
+            if is_own_run and earlier == tried:
+                return self._finish(recorded)
+            # Training is not bit for bit the same everywhere: the block was the other adapter's.
+            if is_own_run:
+                return (
+                    f"This run opened the block of entry {recorded.generation} for another adapter "
+                    "or against another champion, and was stopped: that block is spent. Train "
+                    "another candidate, with another seed"
+                )
+            # Against another champion it is another question; under another name it is not.
+            if earlier == tried:
                 result = "confirmed" if recorded.is_confirmed else "not confirmed"
                 return (
                     f"This adapter was tried on the block of entry {recorded.generation} and "
                     f"{result}: nobody gets a second try. Train another candidate"
                 )
-            keys = groups_of(self.ledger, recorded)
-            return recorded, self._rows_of(keys)
         return None
+
+    def _finish(
+        self, recorded: RecordedConfirmation
+    ) -> tuple[RecordedConfirmation, tuple[Row, ...]] | str:
+        """The block of this very run, with its rows where they are all still sealed."""
+        keys = groups_of(self.ledger, recorded)
+        rows = self._rows_of(keys)
+        if digest_of_rows(rows) == recorded.opened.rows_sha256:
+            return recorded, rows
+        # A new anchor may have been scored on some of them since.
+        return (
+            f"The rows of the block of entry {recorded.generation} changed since this run opened "
+            "it and was stopped: that block is spent. Train another candidate"
+        )
 
     def _open(self) -> tuple[RecordedConfirmation, tuple[Row, ...]] | str:
         """Enter that the next block is opened; a sentence where that cannot be."""

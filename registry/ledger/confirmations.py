@@ -64,9 +64,9 @@ def block_opened(
 ) -> LedgerState:
     """Spend a block; illegal at another level than its own, or for what was tried before."""
     _check_level(ledger_state, entry, body)
-    of_model = ledger_state.confirmations_of(body.model)
-    # All of them and not the year's: rows that were looked at stay looked at.
-    for earlier in of_model:
+    # All of them and not the year's: rows that were looked at stay looked at. Of other models, too:
+    # another name gives an adapter no second try.
+    for earlier in ledger_state.confirmations:
         _check_is_new(entry, body, earlier)
     recorded = RecordedConfirmation(
         opened=body,
@@ -128,7 +128,8 @@ def _check_is_new(
 ) -> None:
     opened = earlier.opened
     # Rows that chose once are no longer independent of what is trained next.
-    if opened.rows_sha256 == body.rows_sha256:
+    is_same_model = opened.model == body.model
+    if is_same_model and opened.rows_sha256 == body.rows_sha256:
         raise illegal(
             entry, f"entry {earlier.generation} opened the same block: it is spent"
         )

@@ -252,6 +252,10 @@ class Circumstances(Value):
         default=None,
         description="None: no block of the reserve was opened for this adapter.",
     )
+    is_made_by_a_run: bool = Field(
+        default=False,
+        description="A run entered this very adapter, under whatever number or name.",
+    )
     is_older: bool = Field(
         default=False,
         description=(
@@ -534,7 +538,8 @@ def check_confirmation(case: Circumstances, whole: Policy) -> Finding:
     # Whoever answers for a version answers for this, too: nobody can confirm it any more. What a
     # block did not show to be better nobody answers for.
     origin = case.origin
-    if origin is not None and origin.is_adopted and found is None:
+    is_adopted = origin is not None and origin.is_adopted and not case.is_made_by_a_run
+    if origin is not None and is_adopted and found is None:
         text = f"{origin.by} answers for it: no block of the reserve was opened"
         return _passed(rule, text)
     if found is None:

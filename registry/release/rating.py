@@ -61,10 +61,11 @@ def numbered_reviews(
     """The reviews of these bytes from 1 on, closed or not."""
     made = origin.made
     number = 0
-    for review in ledger_state.reviews_of(made.model, made.version):
-        # A number that MLflow gave out again has the reviews of the older version.
-        is_later = review.opened > origin.generation
-        if is_later and review.package_sha256 == made.package_sha256:
+    for review in ledger_state.reviews:
+        # By the bytes and not by the number: a copy under another one keeps what people found, and
+        # a number that MLflow gave out again has nothing of the older version.
+        is_same_package = review.package_sha256 == made.package_sha256
+        if is_same_package and review.model == made.model:
             number += 1
             yield number, review
 

@@ -132,7 +132,17 @@ def test_no_block_is_opened_twice_and_no_adapter_tried_twice() -> None:
     chain.add(
         opened(2, adapter_sha256=adapter("1"), against_sha256=adapter("new champion"))
     )
-    chain.add(opened(1, model="others", rows_sha256=adapter("rows 1")))
+    with pytest.raises(IllegalEntry, match="entry 2 tried this adapter"):
+        chain.add(opened(1, model="others"))
+    # Another model has rows and a year of its own.
+    chain.add(
+        opened(
+            1,
+            model="others",
+            rows_sha256=adapter("rows 1"),
+            adapter_sha256=adapter("its own"),
+        )
+    )
 
 
 def test_a_year_has_twelve_and_the_next_one_waits_until_the_oldest_is_a_year_old() -> (

@@ -410,6 +410,13 @@ def test_who_adopts_a_version_answers_for_its_missing_confirmation_too() -> None
     assert (found.outcome, "answers for it" in found.text) == ("passed", True)
 
 
+def test_a_copy_of_what_a_run_made_is_not_spared_its_confirmation_by_adoption() -> None:
+    adopted = ORIGIN.model_copy(update={"is_adopted": True})
+    copied = circumstances(confirmed=None, origin=adopted, is_made_by_a_run=True)
+    found = finding(judge(FINALIST, copied, policy()), "confirmation")
+    assert found.outcome == "undecided"
+
+
 def test_a_policy_without_a_reserve_says_which_error_a_year_has() -> None:
     open_gates = policy().gates
     screen = open_gates.screen.model_copy(update={"reserve": "none"})
