@@ -49,7 +49,7 @@ def test_a_judgement_says_what_a_promotion_would_and_changes_nothing(
     first = markdown.read_text(encoding="utf-8").splitlines()[0]
     assert first == (
         f"### ❔ Version 1 of {MODEL} is not yet fit for release: "
-        "2 of 12 rules are undecided (human_rating, approvals)."
+        "2 of 14 rules are undecided (human_rating, approvals)."
     )
     assert (entry_kinds(site), page(site)) == (kinds, tags)
 
@@ -64,7 +64,7 @@ def test_a_fit_version_passes_by_number_and_by_alias(
         assert answer.code == 0, answer.out + answer.err
         assert (answer.last["verdict"], answer.last["version"]) == ("passed", "1")
         assert len(answer.last["waivers"]) == len(WAIVED)
-        assert "12 of 12 rules passed, 2 of them by a waiver." in answer.out
+        assert "14 of 14 rules passed, 2 of them by a waiver." in answer.out
     assert entry_kinds(site) == kinds
 
 
@@ -106,7 +106,7 @@ def test_the_report_of_a_version_is_written_and_attached_to_its_run(
     answer = invoke(site, *order)
     assert answer.code == 0, answer.out + answer.err
     text = out.read_text(encoding="utf-8")
-    assert "2 of 12 rules are undecided" in text
+    assert "2 of 14 rules are undecided" in text
     assert "Worst regressions" in text
     assert entry_kinds(site) == kinds
     client = MlflowClient(site.uri, site.uri)

@@ -249,6 +249,9 @@ def clone_tracked_files(into: Path, root: Path = ROOT) -> Path:
 def _ask_for_no_reserve(checkout: Path) -> None:
     """The tests' rows are too few to seal half of them; those about the reserve seal it again."""
     policy = checkout / "registry/policies/default.yaml"
+    # A test of cloning clones a folder of its own.
+    if not policy.is_file():
+        return
     sealed = policy.read_text(encoding="utf-8")
     assert "reserve: sealed" in sealed
     open_policy = sealed.replace("reserve: sealed", "reserve: none")
