@@ -206,7 +206,9 @@ def test_a_sweep_ends_what_is_marked_for_that_home_and_nothing_else(
     }
     try:
         assert end_marked(system_mark(home)) == 1
-        assert processes["ours"].wait(timeout=SECONDS) == -signal.SIGKILL
+        # Python says 0 of a child that the sweep itself has already reaped.
+        ended = processes["ours"].wait(timeout=SECONDS)
+        assert ended in {-signal.SIGKILL, 0}
         assert [processes["theirs"].poll(), processes["nobody's"].poll()] == [
             None,
             None,
