@@ -106,12 +106,13 @@ def confirm_again(stored: StoredConfirmation, policy: ScreenPolicy) -> Confirmat
 
 
 def confirmation_differences(
-    folder: Path, stored: StoredConfirmation, scorecard: Scorecard, policy: ScreenPolicy
+    folder: Path,
+    stored: StoredConfirmation,
+    opened: Opened,
+    scorecard: Scorecard,
+    policy: ScreenPolicy,
 ) -> Iterator[str]:
     """Where a confirmation does not follow from its evidence, or is about something else."""
-    opened = stored.opened
-    if opened is None:
-        return
     again = confirm_again(stored, policy)
     yield from list_differences(
         "confirmation",

@@ -210,9 +210,14 @@ def _confirmation_differences(
     stored = screening.confirmation
     if stored is None or stored.opened is None:
         return
-    policy = screening.policy.gates.screen
     evidence = stored.opened.evidence
-    yield from confirmation_differences(folder, stored, screening.scorecard, policy)
+    yield from confirmation_differences(
+        folder,
+        stored,
+        stored.opened,
+        screening.scorecard,
+        screening.policy.gates.screen,
+    )
     yield from statistics_differences(evidence, project)
     yield from prompt_differences(stored.opened.rows, evidence)
     if evidence.settings != screening.evidence.settings:

@@ -139,3 +139,34 @@ def test_where_nothing_varies_nothing_is_said() -> None:
     )
     evidence = trials.evidence(trials.trial(same))
     assert describe_power(evidence, trials.policy(primary="bleu").gates.screen) == ()
+
+
+def test_a_loss_against_the_anchor_is_one_demand_more() -> None:
+    held: dict[System, tuple[trials.Answer, float]] = {
+        **AS_GOOD,
+        "anchor": (a_little_worse, 2.1),
+    }
+    limits = trials.policy().gates.screen
+    # The primary metric, and each guardrail that was scored and names the anchor.
+    (without, *_), (power, *_) = (
+        describe_power(trials.evidence(trials.trial(systems)), limits)
+        for systems in (AS_GOOD, held)
+    )
+    assert without.startswith("All 10 comparisons")
+    assert power.startswith("All 15 comparisons")
+
+
+def test_where_no_number_of_rows_would_do_none_is_named() -> None:
+    evidence = trials.evidence(trials.trial(AS_GOOD))
+    narrow = {"metric": "bits_per_byte", "margin": 0.0001}
+    hardly = trials.policy(smallest_effect=0.002, guardrails=[narrow]).gates.screen
+    power, *_ = describe_power(evidence, hardly)
+    assert power.endswith("of cases")
+    assert "clusters in 80%" not in power
+
+
+def test_margins_that_can_be_kept_to_are_not_proposed_anew() -> None:
+    evidence = trials.evidence(trials.trial(AS_GOOD))
+    wide = {"metric": "bits_per_byte", "margin": 1.0}
+    limits = trials.policy(guardrails=[wide]).gates.screen
+    assert len(describe_power(evidence, limits)) == 1

@@ -2,9 +2,13 @@
 
 import pytest
 
+from pipelines.gates.no_evidence import is_at_best
+from pipelines.metrics import OwnMetric
 from pipelines.stages.score import score
 from pipelines.stages.screen import Case, check_any_guardrail, list_rules
+from pipelines.values.dataset import Interval
 from pipelines.values.evidence import Scorecard, System
+from pipelines.values.own_metric import OwnMetricRecord
 from tests.support import trials
 
 WITH_ANCHOR: dict[System, tuple[trials.Answer, float]] = {
@@ -61,3 +65,29 @@ def test_what_was_not_scored_has_no_interval_that_could_equal_another(
     assert case.find_signature("chrf", "champion") is None
     assert case.find_signature("no_such_metric", "adapter") is None
     assert case.find_interval("chrf", "adapter") is not None
+
+
+def test_the_best_of_a_scale_is_where_nothing_is_left_to_win() -> None:
+    facts = {
+        "name": "word_error",
+        "sha256": "0" * 64,
+        "unit": "share",
+        "scale": 1.0,
+        "compares_answers": True,
+        "method": None,
+        "inapplicable": None,
+    }
+    best = Interval(estimate=0.0, low=0.0, high=0.0)
+    # Of errors none is best, and of a metric without an end nobody knows.
+    for higher, worst, is_best in (
+        (False, 1.0, True),
+        (True, -1.0, True),
+        (True, 0.0, False),
+        (False, 0.0, False),
+        (False, None, False),
+    ):
+        record = OwnMetricRecord.model_validate(
+            {**facts, "higher_is_better": higher, "worst": worst}
+        )
+        assert is_at_best(OwnMetric(record), best) is is_best
+        assert not is_at_best(OwnMetric(record), None)

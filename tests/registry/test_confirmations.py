@@ -1,7 +1,6 @@
 """Blocks of the sealed reserve in the ledger: each is spent once, at the level that is left."""
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -12,33 +11,11 @@ from registry.ledger.confirmations import (
     next_is_possible_at,
     next_level,
 )
-from registry.ledger.entries import BlockClosed, BlockOpened
-from tests.support.ledgers import MODEL, WHY, Chain, adapter
+from registry.ledger.entries import BlockClosed
+from tests.support.confirmations import closed, opened
+from tests.support.ledgers import MODEL, Chain, adapter
 
 DAY, YEAR = timedelta(days=1), timedelta(days=365)
-
-
-def opened(number: int, level: float | None = None, **changes: Any) -> BlockOpened:
-    facts = {
-        "model": MODEL,
-        "number": number,
-        "level": level_of(number) if level is None else level,
-        "rows_sha256": adapter(f"rows {number}"),
-        "groups_sha256": WHY,
-        "adapter_sha256": adapter(f"{number}"),
-        "against": "champion",
-        "against_sha256": adapter("champion"),
-        "by": "lena",
-        "account": "5 (lena)",
-        "logical_run": WHY,
-    }
-    return BlockOpened.model_validate({**facts, **changes})
-
-
-def closed(at: int, *, is_confirmed: bool = False, model: str = MODEL) -> BlockClosed:
-    return BlockClosed(
-        model=model, opened=at, is_confirmed=is_confirmed, evidence_sha256=WHY
-    )
 
 
 def test_a_block_is_spent_by_the_entry_that_opens_it() -> None:

@@ -26,8 +26,8 @@ from pipelines.values.reserve import (
 from pipelines.values.verdict import Finalist, Undecided
 from registry.release.confirmed import FOLDER, is_of_block, read_confirmation
 from registry.release.recompute import recompute, rescreen
-from tests.registry.test_confirmations import closed, opened
 from tests.support import trials
+from tests.support.confirmations import closed, opened
 
 LEVEL = 0.02187450828872367
 

@@ -44,6 +44,8 @@ from registry.release.transfer import (
     read_record,
     vouch,
 )
+from tests.support.confirmations import closed as block_closed
+from tests.support.confirmations import opened as block_opened
 from tests.support.ledgers import (
     MODEL,
     START,
@@ -401,6 +403,24 @@ def test_the_entry_says_what_the_origin_knows(chain: Chain, files: Files) -> Non
     assert entry.made_at == chain.entries[1].at
     assert (entry.released_by, entry.signer) == (None, None)
     assert entry.transfer_sha256 == sha256_of(files.folder / RECORD)
+
+
+def test_the_block_that_confirmed_it_there_comes_along(
+    chain: Chain, files: Files
+) -> None:
+    assert entry_of(vouched(chain, files), "5", None).confirmation is None
+    other = block_opened(1, adapter_sha256=adapter("other"))
+    chain.add(other, block_opened(2, adapter_sha256=adapter("1")))
+    # What was opened and never closed confirmed nothing; the first is another adapter's.
+    assert entry_of(vouched(chain, files), "5", None).confirmation is None
+    at = chain.last
+    chain.add(block_closed(at - 1, is_confirmed=True))
+    assert entry_of(vouched(chain, files), "5", None).confirmation is None
+    chain.add(block_closed(at, is_confirmed=True))
+    confirmation = entry_of(vouched(chain, files), "5", None).confirmation
+    assert confirmation is not None
+    assert (confirmation.generation, confirmation.opened.number) == (at, 2)
+    assert confirmation.closed.is_confirmed
 
 
 def test_who_released_it_there_is_named(chain: Chain, files: Files) -> None:
