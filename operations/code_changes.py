@@ -15,6 +15,8 @@ _RUNS = "refs/assay/runs/*/done"
 _OWN = f"{layout.OWN_METRICS.as_posix()}/"
 # Of a repository with several projects, the newest runs may be another project's.
 _MOST_RUNS = 50
+# A block is opened once: its stage is never repeated.
+_REPEATED = tuple(stage for stage in STAGES if stage != "confirm")
 
 
 class ChangedStage(Value):
@@ -76,7 +78,7 @@ def find_code_change(root: Path) -> CodeChange | None:
 
 def _changed(root: Path, codes: dict[str, StageCode]) -> tuple[ChangedStage, ...]:
     found = []
-    for stage in STAGES:
+    for stage in _REPEATED:
         before = codes.get(stage)
         # A stage that is new was not run then.
         changes = ["it is new"]

@@ -18,7 +18,7 @@ from core.errors import EmptySplit
 from core.files import md5_of
 from core.value import Value
 from pipelines import layout
-from pipelines.gates.policy import load_policy
+from pipelines.gates.reserve_policy import is_reserve_sealed
 from pipelines.values.dataset import (
     PARTS,
     SPLITS,
@@ -191,7 +191,7 @@ def main() -> int:
     if collection.held_out:
         held_out = read_rows(collection.held_out.checked())
     seen = None
-    if load_policy(layout.POLICY).gates.screen.reserve == "sealed":
+    if is_reserve_sealed(layout.POLICY):
         seen = frozenset(SeenGroups.read(layout.SEEN_GROUPS).groups)
     splits = split(rows, held_out, params, seen)
     for name in PARTS:

