@@ -103,8 +103,9 @@ def test_a_candidate_no_better_than_the_champion_is_not_registered(
     }
     assert other.last["verdict"] in {"rejected", "undecided"}
     assert other.last["version"] is None
+    # Both know every answer, so that nothing tells them apart.
     assert any(
-        reason.startswith("chrf against champion: ") for reason in other.last["reasons"]
+        "chrf" in reason and "champion" in reason for reason in other.last["reasons"]
     )
     assert not any(
         "is better than anchor" in reason for reason in other.last["reasons"]
