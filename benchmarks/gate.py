@@ -209,7 +209,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gate")
     parser.add_argument("--short", action="store_true", help="within five minutes")
     options = parser.parse_args(arguments)
-    years, trials = (300, 100) if options.short else (2000, 400)
+    years, trials = (200, 80) if options.short else (2000, 400)
     started = time.monotonic()
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         null = {rule: _years(pool, rule, 0.0, NIGHTS, years) for rule in RULES}

@@ -87,7 +87,7 @@ class ScreenPolicy(Settable):
         default="none",
         description="`sealed`: half of the held-out groups are kept unseen, and what passes has to "
         "be confirmed on a block of them, at a level that a year's candidates share. `none`: the "
-        "same groups judge every candidate, and the verdict says which error a year then has.",
+        "same groups judge every candidate, and `judge` says which error a year then has.",
     )
     block_groups: Annotated[int, Field(ge=FEWEST_CLUSTERS, le=10**6)] = Field(
         default=37,
