@@ -6,7 +6,7 @@ from pathlib import Path
 from pipelines import layout
 from pipelines.gates.confirmation import NO_RESERVE, cut_block
 from pipelines.gates.policy import ScreenPolicy
-from pipelines.stages.split import place_in_reserve
+from pipelines.stages.split import order_of_reserve
 from pipelines.values.dataset import read_rows
 from pipelines.values.params import SplitParams
 from registry.ledger.confirmations import (
@@ -24,17 +24,13 @@ def describe_reserve(
     if policy.reserve != "sealed":
         return NO_RESERVE
     sealed = read_rows(layout.SEALED)
-    groups = {row.group for row in sealed}
     # In the order of the run, so that the forecast is about the block that it opens.
-    ordered = sorted(
-        groups,
-        key=lambda group: place_in_reserve(group, params),
-    )
+    groups = order_of_reserve(sealed, params)
     held_out = read_rows(layout.HELD_OUT)
     cut = cut_block(
         held_out,
         sealed,
-        ordered,
+        groups,
         policy.block_groups,
     )
     in_block = {row.group for row in cut.rows}

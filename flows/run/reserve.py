@@ -16,7 +16,7 @@ from flows.run.seen_groups import groups_of, is_sealed, screen_policy
 from flows.run.stage_task import run_stage
 from pipelines import layout
 from pipelines.gates.confirmation import confirm, cut_block, find_confirmed
-from pipelines.stages.split import place_in_reserve
+from pipelines.stages.split import order_of_reserve
 from pipelines.values.champion import ChampionInput
 from pipelines.values.dataset import Row, read_rows
 from pipelines.values.evidence import Adapter
@@ -28,6 +28,7 @@ from pipelines.values.reserve import (
     Opponent,
     digest_of_rows,
     key_of,
+    rows_of_groups,
 )
 from pipelines.values.verdict import Finalist, Rejection, Undecided
 from registry.ledger.confirmations import (
@@ -121,7 +122,7 @@ class _Opening:
     ) -> tuple[RecordedConfirmation, tuple[Row, ...]] | str:
         """The block of this very run, with its rows where they are all still sealed."""
         keys = groups_of(self.ledger, recorded)
-        rows = self._rows_of(keys)
+        rows = rows_of_groups(self._read_sealed(), keys)
         if digest_of_rows(rows) == recorded.opened.rows_sha256:
             return recorded, rows
         # A new anchor may have been scored on some of them since.
@@ -140,10 +141,11 @@ class _Opening:
                 f"The year's {MOST_A_YEAR} confirmations of {model} are spent: "
                 f"the next one is possible on {possible:%Y-%m-%d}"
             )
+        sealed = self._read_sealed()
         cut = cut_block(
             read_rows(self._root / layout.HELD_OUT),
-            self._sealed,
-            self._order(),
+            sealed,
+            order_of_reserve(sealed, self.attempt.workspace.params.split),
             screen_policy(self._root).block_groups,
         )
         if cut.lacking:
@@ -215,19 +217,7 @@ class _Opening:
             return "few_shot", None
         return "champion", champion.adapter.sha256
 
-    def _order(self) -> tuple[str, ...]:
-        """The reserve's groups in the order in which blocks are cut: nobody's choice."""
-        params = self.attempt.workspace.params.split
-        groups = {row.group for row in self._sealed}
-        return tuple(sorted(groups, key=lambda group: place_in_reserve(group, params)))
-
-    def _rows_of(self, keys: tuple[str, ...]) -> tuple[Row, ...]:
-        places = {key: place for place, key in enumerate(keys)}
-        rows = [row for row in self._sealed if key_of(row.group) in places]
-        return tuple(sorted(rows, key=lambda row: places[key_of(row.group)]))
-
-    @property
-    def _sealed(self) -> tuple[Row, ...]:
+    def _read_sealed(self) -> tuple[Row, ...]:
         return read_rows(self._root / layout.SEALED)
 
     @property

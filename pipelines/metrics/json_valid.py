@@ -7,8 +7,7 @@ from pipelines.metrics.metric import (
     FloatArray,
     References,
     ScoredRow,
-    is_half,
-    prompts_have,
+    describe_unfit,
 )
 from pipelines.metrics.shares import share_of
 
@@ -48,14 +47,9 @@ class JsonValid:
 
 def no_json(references: References) -> str | None:
     """Why JSON says nothing about these references; None where it does."""
-    without = 0
-    # Each reference may be the one that counts, so one that is no JSON is enough.
-    for texts in references:
-        if not all(is_json(text) for text in texts):
-            without += 1
-    if not is_half(without, len(references)):
-        return None
-    return (
-        f"{prompts_have(without, len(references))} a reference that is no JSON. "
-        "Score chrf or exact_match, or bring rows whose completions are JSON"
+    return describe_unfit(
+        references,
+        is_json,
+        "a reference that is no JSON. "
+        "Score chrf or exact_match, or bring rows whose completions are JSON",
     )

@@ -5,7 +5,7 @@ interval is exact also for metrics that are no mean of rows, such as corpus BLEU
 here, and an entry in `METRICS`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -81,6 +81,24 @@ def is_half(count: int, total: int) -> bool:
     twice = 2 * count
     is_less = twice < total
     return not is_less
+
+
+def describe_unfit(
+    references: References, is_fit: Callable[[str], object], fault: str
+) -> str | None:
+    """Why a metric does not apply: half of the prompts have a reference that does not fit.
+
+    `fault` goes on after the number of prompts; None where fewer have one. Each reference may be
+    the one that counts, so one that does not fit is enough.
+    """
+    unfit = 0
+    for texts in references:
+        if not all(is_fit(text) for text in texts):
+            unfit += 1
+    total = len(references)
+    if not is_half(unfit, total):
+        return None
+    return f"{prompts_have(unfit, total)} {fault}"
 
 
 def prompts_have(count: int, total: int) -> str:

@@ -7,8 +7,7 @@ from pipelines.metrics.metric import (
     FloatArray,
     References,
     ScoredRow,
-    is_half,
-    prompts_have,
+    describe_unfit,
 )
 from pipelines.metrics.shares import share_of
 
@@ -53,15 +52,10 @@ class RougeL:
 
     def inapplicable(self, references: References) -> str | None:
         """Not where half of the prompts have a reference without a word."""
-        empty = 0
-        for texts in references:
-            if not all(_words(text) for text in texts):
-                empty += 1
-        if not is_half(empty, len(references)):
-            return None
-        return (
-            f"{prompts_have(empty, len(references))} a reference without a word. "
-            "Score exact_match or chrf"
+        return describe_unfit(
+            references,
+            _words,
+            "a reference without a word. Score exact_match or chrf",
         )
 
 

@@ -8,8 +8,7 @@ from pipelines.metrics.metric import (
     FloatArray,
     References,
     ScoredRow,
-    is_half,
-    prompts_have,
+    describe_unfit,
 )
 from pipelines.metrics.shares import share_of
 
@@ -50,15 +49,10 @@ class SquadExactMatch:
 
     def inapplicable(self, references: References) -> str | None:
         """Not where half of the prompts have a reference of which nothing would be left."""
-        empty = 0
-        for texts in references:
-            if not all(normalise_answer(text) for text in texts):
-                empty += 1
-        if not is_half(empty, len(references)):
-            return None
-        return (
-            f"{prompts_have(empty, len(references))} a reference that holds nothing but signs "
-            "and articles. Score exact_match"
+        return describe_unfit(
+            references,
+            normalise_answer,
+            "a reference that holds nothing but signs and articles. Score exact_match",
         )
 
 

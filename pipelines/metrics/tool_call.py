@@ -9,8 +9,7 @@ from pipelines.metrics.metric import (
     FloatArray,
     References,
     ScoredRow,
-    is_half,
-    prompts_have,
+    describe_unfit,
 )
 from pipelines.metrics.shares import share_of
 
@@ -52,15 +51,10 @@ class ToolCall:
 
     def inapplicable(self, references: References) -> str | None:
         """Not where half of the prompts have a reference without a call."""
-        without = 0
-        for texts in references:
-            if not all(find_calls(text) for text in texts):
-                without += 1
-        if not is_half(without, len(references)):
-            return None
-        return (
-            f"{prompts_have(without, len(references))} a reference that calls no tool. "
-            "Score json_field_f1 or chrf"
+        return describe_unfit(
+            references,
+            find_calls,
+            "a reference that calls no tool. Score json_field_f1 or chrf",
         )
 
 

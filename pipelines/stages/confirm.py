@@ -11,7 +11,6 @@ afterwards. Where it opens none, as in a `dvc repro` by hand, nothing is answere
 """
 
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 from core.errors import DamagedFile
@@ -45,7 +44,7 @@ from pipelines.values.dataset import (
 from pipelines.values.evidence import Adapter, System
 from pipelines.values.own_metric import own_metric_names
 from pipelines.values.params import Params, load_params
-from pipelines.values.reserve import Block, BlockInput, Confirmation, key_of
+from pipelines.values.reserve import Block, BlockInput, Confirmation, rows_of_groups
 from pipelines.values.trial import Trial, read_answers
 
 NOTHING_OPENED = "No block of the reserve was opened: only a run that is recorded does."
@@ -110,7 +109,7 @@ def main() -> int:
         print(NOTHING_OPENED)
         return 0
     params = load_params()
-    rows = rows_of_block(read_rows(layout.SEALED), block)
+    rows = rows_of_groups(read_rows(layout.SEALED), block.groups)
     _check_rows(block, rows)
     prompts = group_prompts(rows)
     adapter = _answer_block(block, prompts, params)
@@ -136,18 +135,6 @@ def main() -> int:
     confirmation.write(layout.CONFIRMATION)
     print(find_confirmed(confirmation).text)
     return 0
-
-
-def rows_of_block(sealed: tuple[Row, ...], block: Block) -> tuple[Row, ...]:
-    """The rows of a block's groups, group by group in the order in which it names them."""
-    # The ledger holds a digest of the rows in this order.
-    by_key: dict[str, list[Row]] = {key: [] for key in block.groups}
-    for row in sealed:
-        key = key_of(row.group)
-        if key in by_key:
-            by_key[key].append(row)
-    groups = by_key.values()
-    return tuple(chain.from_iterable(groups))
 
 
 def _check_rows(block: Block, rows: tuple[Row, ...]) -> None:

@@ -145,6 +145,12 @@ def _hash_to_unit(salted: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
+def order_of_reserve(rows: Iterable[Row], params: SplitParams) -> tuple[str, ...]:
+    """The reserve's groups in the order in which blocks are cut: nobody's choice."""
+    groups = {row.group for row in rows}
+    return tuple(sorted(groups, key=lambda group: place_in_reserve(group, params)))
+
+
 def count_overlap(splits: Splits) -> dict[str, int]:
     """Count the distinct held-out prompts that train or dev repeat, and the rows that do."""
     judging = splits.held_out + splits.reserve

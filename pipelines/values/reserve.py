@@ -5,6 +5,8 @@ written into the workspace as an input before the stages that read it.
 """
 
 import hashlib
+from collections.abc import Iterable
+from itertools import chain
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -86,3 +88,15 @@ def digest_of_rows(rows: tuple[Row, ...]) -> str:
         document = row.model_dump(mode="json")
         documents.append(document)
     return digest_of_json(documents)
+
+
+def rows_of_groups(sealed: Iterable[Row], keys: Iterable[str]) -> tuple[Row, ...]:
+    """The rows of some groups, group by group in the order of their keys."""
+    # The ledger holds a digest of the rows in this order.
+    by_key: dict[str, list[Row]] = {key: [] for key in keys}
+    for row in sealed:
+        key = key_of(row.group)
+        if key in by_key:
+            by_key[key].append(row)
+    groups = by_key.values()
+    return tuple(chain.from_iterable(groups))
