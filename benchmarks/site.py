@@ -26,6 +26,11 @@ BASELINE, CANDIDATE = "1", "2"
 """What serves, and the version that beats it."""
 _WEAK, _STRONG = 40, 160
 """Steps of training."""
+_WIDER = {
+    "max_output_score_difference: 10.0": "max_output_score_difference: 50.0",
+    "reserve: sealed": "reserve: none",
+}
+"""Lines of the default policy, and what stands there in the clone."""
 
 
 @dataclass(frozen=True)
@@ -114,12 +119,16 @@ def prepare(site: Site) -> None:
 def _widen_policy(site: Site) -> None:
     """Let a version pass that is trained for a few steps, and as uneven as that makes it.
 
-    The better one needs something that it can be better than.
+    The better one needs something that it can be better than. Nothing is sealed: the rows are too
+    few, and a release is measured, not a year.
     """
     path = site.checkout / "registry/policies/default.yaml"
-    rule = "max_output_score_difference"
     text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace(f"{rule}: 10.0", f"{rule}: 50.0"), encoding="utf-8")
+    for before, after in _WIDER.items():
+        if before not in text:
+            raise SystemExit(f"{path} has no line with {before!r}: correct _WIDER.")
+        text = text.replace(before, after)
+    path.write_text(text, encoding="utf-8")
     identity = ("-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost")
     command = ["git", *identity, "commit", "--quiet", "-am", "Widen the policy"]
     subprocess.run(command, cwd=site.checkout, check=True)
