@@ -1,11 +1,14 @@
 """What `fine_tune` costs beside plain trl: `python -m benchmarks.gpu_training [--short]`.
 
 The peer is a script of twenty lines with trl's SFTTrainer: same model, rows, seed, precision,
-steps and evaluations of the dev rows. Both run twice by turns, each in a process of its own, on a
-model of about 110M random weights.
+steps and evaluations of the dev rows. Each run is a process of its own, on a model of about 110M
+random weights. Who goes first changes with each pair of runs.
 
 Goal: at least 0.95 times the peer's tokens a second, padding aside, from loading the model to the
-saved adapter. `--short` uses a two-layer model and one run, so that the script itself can be tried
+saved adapter, in a training of 240 steps. One of 40 steps is measured beside it: the difference is
+what a step costs, and the rest of the time is what a training costs however long it is.
+
+`--short` uses a two-layer model and one run, so that the script itself can be tried
 without a GPU.
 """
 
@@ -29,6 +32,7 @@ from tests.support.workshop import params, row
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARE, DEV = 0.95, 32
+_KINDS = ("assay", "trl")
 Training = Callable[[], tuple[int, list[float], str]]
 """Trains, and gives its tokens, its dev losses and its precision."""
 WORDS = (
@@ -60,44 +64,51 @@ class Size:
     vocabulary: int
     rows: int
     words: int
-    steps: int
+    steps: tuple[int, ...]
+    """Of each training that is timed; the longest decides."""
     runs: int
 
 
 LONG = Size(
-    layers=12, width=768, vocabulary=32_768, rows=704, words=36, steps=40, runs=2
+    layers=12, width=768, vocabulary=32_768, rows=704, words=36, steps=(40, 240), runs=2
 )
-SHORT = Size(layers=2, width=64, vocabulary=512, rows=128, words=6, steps=12, runs=1)
+SHORT = Size(layers=2, width=64, vocabulary=512, rows=128, words=6, steps=(12,), runs=1)
 
 
 def main(arguments: list[str]) -> int:
     """Measure, print one JSON line last, and fail where the goal is missed."""
     size = SHORT if "--short" in arguments else LONG
     if "--one" in arguments:
-        kind, folder = arguments[arguments.index("--one") + 1 :][:2]
-        print(json.dumps(_one(kind, Path(folder), size)))
+        kind, folder, steps = arguments[arguments.index("--one") + 1 :][:3]
+        print(json.dumps(_one(kind, Path(folder), size, int(steps))))
         return 0
     with tempfile.TemporaryDirectory(prefix="assay-benchmark-") as scratch:
         _make_base(Path(scratch) / "base", size)
         runs = [
-            _in_a_process(kind, Path(scratch), number, size)
+            _in_a_process(kind, Path(scratch), number, size, steps)
             for number in range(size.runs)
-            for kind in ("assay", "trl")
+            for steps in size.steps
+            for kind in (_KINDS if number % 2 == 0 else _KINDS[::-1])
         ]
-    print(json.dumps(_line(runs)))
-    return 0 if _line(runs)["met"] else 1
+    line = _line(runs, size)
+    print(json.dumps(line))
+    return 0 if line["met"] else 1
 
 
-def _line(runs: list[dict[str, Any]]) -> dict[str, Any]:
+def _line(runs: list[dict[str, Any]], size: Size) -> dict[str, Any]:
     speeds = {
-        kind: [run["tokens_per_s"] for run in runs if run["kind"] == kind]
-        for kind in ("assay", "trl")
+        kind: {
+            steps: [run["tokens_per_s"] for run in _of(runs, kind, steps)]
+            for steps in size.steps
+        }
+        for kind in _KINDS
     }
-    memory = {
-        kind: max(run["peak_gb"] for run in runs if run["kind"] == kind)
-        for kind in ("assay", "trl")
+    ratios = {
+        steps: statistics.median(speeds["assay"][steps])
+        / statistics.median(speeds["trl"][steps])
+        for steps in size.steps
     }
-    value = statistics.median(speeds["assay"]) / statistics.median(speeds["trl"])
+    value = ratios[max(size.steps)]
     return {
         "name": "gpu_training",
         "value": round(value, 3),
@@ -106,15 +117,38 @@ def _line(runs: list[dict[str, Any]]) -> dict[str, Any]:
         "met": value >= SHARE,
         "peer": "trl SFTTrainer",
         "runs": {
+            "ratios": {steps: round(ratio, 3) for steps, ratio in ratios.items()},
             "tokens_per_s": speeds,
-            "peak_gb": memory,
+            "seconds_a_step": {kind: _step(runs, kind, size) for kind in _KINDS},
+            "peak_gb": {
+                kind: max(run["peak_gb"] for run in runs if run["kind"] == kind)
+                for kind in _KINDS
+            },
             **{name: runs[0][name] for name in ("device", "precision", "versions")},
         },
     }
 
 
-def _in_a_process(kind: str, scratch: Path, number: int, size: Size) -> dict[str, Any]:
-    folder = scratch / f"{kind}{number}"
+def _step(runs: list[dict[str, Any]], kind: str, size: Size) -> float | None:
+    """Seconds that one step more costs; None where one length was timed."""
+    short, long = min(size.steps), max(size.steps)
+    if short == long:
+        return None
+    first, last = (
+        statistics.median(float(run["seconds"]) for run in _of(runs, kind, steps))
+        for steps in (short, long)
+    )
+    return round((last - first) / (long - short), 4)
+
+
+def _of(runs: list[dict[str, Any]], kind: str, steps: int) -> list[dict[str, Any]]:
+    return [run for run in runs if (run["kind"], run["steps"]) == (kind, steps)]
+
+
+def _in_a_process(
+    kind: str, scratch: Path, number: int, size: Size, steps: int
+) -> dict[str, Any]:
+    folder = scratch / f"{kind}{number}-{steps}"
     folder.mkdir()
     (folder / "base").symlink_to(scratch / "base")
     command = [
@@ -125,6 +159,7 @@ def _in_a_process(kind: str, scratch: Path, number: int, size: Size) -> dict[str
         "--one",
         kind,
         str(folder),
+        str(steps),
     ]
     quiet = {
         **os.environ,
@@ -144,7 +179,7 @@ def _in_a_process(kind: str, scratch: Path, number: int, size: Size) -> dict[str
     return found
 
 
-def _one(kind: str, folder: Path, size: Size) -> dict[str, Any]:
+def _one(kind: str, folder: Path, size: Size, steps: int) -> dict[str, Any]:
     """Train once, here."""
     import torch
     import transformers
@@ -152,12 +187,13 @@ def _one(kind: str, folder: Path, size: Size) -> dict[str, Any]:
 
     on_gpu = torch.cuda.is_available()
     base = (folder / "base").resolve()
-    train = (_assay if kind == "assay" else _trl)(base, folder, size)
+    train = (_assay if kind == "assay" else _trl)(base, folder, size, steps)
     started = time.monotonic()
     tokens, losses, precision = train()
     seconds = time.monotonic() - started
     return {
         "kind": kind,
+        "steps": steps,
         "seconds": round(seconds, 2),
         "tokens": tokens,
         "tokens_per_s": round(tokens / seconds),
@@ -173,7 +209,7 @@ def _one(kind: str, folder: Path, size: Size) -> dict[str, Any]:
     }
 
 
-def _assay(base: Path, folder: Path, size: Size) -> Training:
+def _assay(base: Path, folder: Path, size: Size, steps: int) -> Training:
     """The stage with a ready manifest: its digests are the work of stage `base_model`."""
     from tests.support.tiny import tiny_manifest
     from tests.support.workshop import Workshop
@@ -182,18 +218,18 @@ def _assay(base: Path, folder: Path, size: Size) -> Training:
 
     def train() -> tuple[int, list[float], str]:
         rows = _rows(size)
-        made = workshop.run(_settings(size), rows[DEV:], dev=rows[:DEV])
+        made = workshop.run(_settings(steps), rows[DEV:], dev=rows[:DEV])
         return made.real_tokens, [look.loss for look in made.dev_losses], made.precision
 
     return train
 
 
-def _trl(base: Path, folder: Path, size: Size) -> Training:
-    return lambda: _trained_by_trl(base, folder, size)
+def _trl(base: Path, folder: Path, size: Size, steps: int) -> Training:
+    return lambda: _trained_by_trl(base, folder, size, steps)
 
 
 def _trained_by_trl(
-    base: Path, folder: Path, size: Size
+    base: Path, folder: Path, size: Size, steps: int
 ) -> tuple[int, list[float], str]:
     """The peer: what somebody writes who has trl alone."""
     import torch
@@ -202,7 +238,7 @@ def _trained_by_trl(
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]
 
-    settings, low = _settings(size), torch.cuda.is_available()
+    settings, low = _settings(steps), torch.cuda.is_available()
     train, lora = settings.train, settings.lora
     rows = [
         {
@@ -217,7 +253,7 @@ def _trained_by_trl(
         ),
         args=SFTConfig(
             output_dir=str(folder / "out"),
-            max_steps=size.steps,
+            max_steps=steps,
             per_device_train_batch_size=train.batch_size,
             per_device_eval_batch_size=2 * train.batch_size,
             learning_rate=train.learning_rate,
@@ -263,10 +299,10 @@ def _said(each: Row) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": each.completion}]
 
 
-def _settings(size: Size) -> Params:
+def _settings(steps: int) -> Params:
     asked: dict[str, Any] = {
-        "max_steps": size.steps,
-        "evaluate_every": size.steps // 2,
+        "max_steps": steps,
+        "evaluate_every": steps // 2,
         "batch_size": 16,
         "learning_rate": 2e-4,
         "precision": "auto",

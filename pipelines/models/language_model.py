@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from core.errors import UnusableBaseModel, UnusableRow, first_line
+from pipelines.models.attention import leave_out_cudnn_attention
 from pipelines.models.batching import Batching, choose_batching, cut_into_batches
 from pipelines.models.chat import ChatEncoder
 from pipelines.values.base_manifest import BaseModelManifest
@@ -90,6 +91,7 @@ def load_language_model(
     from transformers import AutoModelForCausalLM
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    leave_out_cudnn_attention()
     # Safetensors alone, without remote code: nothing in the folder can run.
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(

@@ -38,6 +38,7 @@ from core.settings import Settings
 from core.stopping import catch_sigterm
 from pipelines import layout
 from pipelines.models.adapter_files import check_plain_lora
+from pipelines.models.attention import leave_out_cudnn_attention
 from pipelines.models.base_store import locate_base_model, read_base_model
 from pipelines.models.chat import ChatEncoder
 from pipelines.models.checkpoints import (
@@ -350,6 +351,7 @@ def _load_base(folder: Path, *, is_bfloat16: bool) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
+    leave_out_cudnn_attention()
     return AutoModelForCausalLM.from_pretrained(
         str(folder),
         dtype=torch.bfloat16 if is_bfloat16 else torch.float32,

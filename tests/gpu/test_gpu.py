@@ -2,7 +2,8 @@
 
 Training, going on after a kill, answers, losses, the served engine.
 
-`pytest --noconftest tests/gpu` needs little beside torch, transformers, peft, trl and datasets.
+`pytest --noconftest tests/gpu` needs little beside torch, transformers, peft, trl, datasets and
+cryptography.
 Without CUDA everything here is skipped.
 """
 
@@ -61,16 +62,6 @@ SAME_ANSWERS = 0.9
 A tie within rounding may fall either way.
 """
 SECONDS_TO_TRAIN = 120
-_TRAIN = """
-import json, sys
-from pathlib import Path
-from pipelines.values.evidence import BaseModelManifest
-from tests.support.workshop import Workshop, params
-base, folder, root, name, settings = sys.argv[1:]
-workshop = Workshop(BaseModelManifest.read(Path(base)), Path(folder), Path(root))
-adapter = workshop.run(params(**json.loads(settings)), name=name)
-print(json.dumps({"device": adapter.device, "losses": [look.loss for look in adapter.dev_losses]}))
-"""
 
 pytestmark = [
     pytest.mark.gpu,
@@ -294,8 +285,8 @@ def started(
     workshop.base.write(base)
     command = [
         sys.executable,
-        "-c",
-        _TRAIN,
+        "-m",
+        "tests.support.workshop",
         *map(
             str, (base, workshop.base_folder, workshop.root, name, json.dumps(settings))
         ),

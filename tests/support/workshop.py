@@ -1,5 +1,10 @@
-"""Real training of a two-layer model on a few rows, in a second."""
+"""Real training of a two-layer model on a few rows, in a second.
 
+`python -m tests.support.workshop BASE FOLDER ROOT NAME SETTINGS` trains in a process of its own.
+"""
+
+import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,3 +80,16 @@ class Workshop:
             settings,
             Places(self.base_folder, folder / "scratch", folder / "out"),
         )
+
+
+def main(words: list[str]) -> None:
+    """Train with `SETTINGS`, a JSON object of `params`; the device and dev losses are printed."""
+    base, folder, root, name, settings = words
+    workshop = Workshop(BaseModelManifest.read(Path(base)), Path(folder), Path(root))
+    adapter = workshop.run(params(**json.loads(settings)), name=name)
+    losses = [look.loss for look in adapter.dev_losses]
+    print(json.dumps({"device": adapter.device, "losses": losses}))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
