@@ -10,6 +10,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 _BATCH, _HEADS, _WIDTH = 16, 12, 64
 _LENGTHS = range(100, 140)
@@ -64,15 +65,27 @@ def _compute(length: int, queries: int) -> float:
     """Seconds of one attention with a mask, as padded batches have one."""
     import torch
 
-    shape = {"device": "cuda", "dtype": torch.bfloat16}
-    query = torch.randn(_BATCH, _HEADS, queries, _WIDTH, **shape)
-    keys = torch.randn(_BATCH, _HEADS, length, _WIDTH, **shape)
+    query = _numbers(queries)
+    keys = _numbers(length)
     mask = torch.ones(_BATCH, 1, queries, length, dtype=torch.bool, device="cuda")
     torch.cuda.synchronize()
     started = time.perf_counter()
     torch.nn.functional.scaled_dot_product_attention(query, keys, keys, attn_mask=mask)
     torch.cuda.synchronize()
     return time.perf_counter() - started
+
+
+def _numbers(tokens: int) -> Any:
+    import torch
+
+    return torch.randn(
+        _BATCH,
+        _HEADS,
+        tokens,
+        _WIDTH,
+        device="cuda",
+        dtype=torch.bfloat16,
+    )
 
 
 if __name__ == "__main__":

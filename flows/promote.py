@@ -145,7 +145,8 @@ def begin_promotion(
     )
     with share_home(project.home), turn:
         # Promoting what serves already is the way to repair its files.
-        repaired = _repair_serving_package(project.home, store, candidate)
+        ledger_state = context.ledger.state()
+        repaired = _repair_serving_package(project.home, store, candidate, ledger_state)
         if repaired is not None:
             return repaired
         package = fetch_package_of(store, candidate, project.home)
@@ -240,7 +241,9 @@ def version_to_judge(
 
     `RegistryError` where it never passed `screen`.
     """
-    origin = context.ledger.state().registration(version.name, version.version)
+    ledger_state = context.ledger.state()
+    model_state = ledger_state.model(version.name)
+    origin = ledger_state.registration(version.name, version.version)
     return JudgedVersion(
         version=version,
         finalist=read_finalist(version, package),
@@ -248,7 +251,7 @@ def version_to_judge(
         policy=policy_of(project.root, version.name),
         project=project.root,
         origin=origin,
-        anchor=find_anchor_adapter(store, version.name, project.home),
+        anchor=find_anchor_adapter(store, version.name, project.home, model_state),
         recall=context.ledger.recall,
         created_at=store.find_creation(version).at,
     )
@@ -292,10 +295,9 @@ def _move_champion(store: Store, ledger_state: LedgerState) -> str:
 
 
 def _repair_serving_package(
-    home: Path, store: Store, version: ModelVersion
+    home: Path, store: Store, version: ModelVersion, ledger_state: LedgerState
 ) -> Repaired | None:
     """Fetch the package again where the version serves and its folder is not whole, else None."""
-    ledger_state = open_ledger(home).state()
     serving = ledger_state.model(version.name).answering
     if serving is None or serving.release.version != version.version:
         return None

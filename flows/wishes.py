@@ -9,18 +9,21 @@ the next round answers.
 """
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from core.project import Project
 from flows.admission_there import may_ask_unknown
-from flows.promote import Begun, Promotion, begin_promotion, open_release_context
+from flows.promote import Begun, Promotion, begin_promotion
 from flows.release_wait import drive_as_far_as_it_goes, is_on_its_way
+from registry.ledger.ledger import Ledger
 from registry.ledger.state import LedgerState, RecordedWish
-from registry.release.context import ChangeRequest, ReleaseContext
+from registry.release.context import ChangeRequest, Patience, ReleaseContext
 from registry.release.granting import Answered, answer, grant
 from registry.release.people import FILE, read_people
 from registry.release.release import find_outcome
 from registry.release.wishing import WishDesk, is_of_nobody_known
+from serving.client import endpoint_client
 
 _LONGEST_REASON = 2000
 SECONDS_TO_ANSWER = 60.0
@@ -30,18 +33,22 @@ LONGEST_OPEN = timedelta(seconds=WishDesk.longest)
 _UNKNOWN = "no reason is on record"
 
 
-def answer_wish(project: Project, model: str, wish: RecordedWish) -> Answered:
+def answer_wish(
+    project: Project, model: str, wish: RecordedWish, ledger: Ledger
+) -> Answered:
     """Answer an open wish.
 
-    `LedgerError` where the answer cannot be entered: the wish stays open.
+    `ledger` is the controller's own: what it verified before is not verified again, while people
+    wait. `LedgerError` where the answer cannot be entered: the wish stays open.
     """
     until = time.monotonic() + SECONDS_TO_ANSWER
-    context = open_release_context(project.home, until)
+    endpoint = endpoint_client(project.home)
+    context = ReleaseContext(ledger, endpoint, Patience(until=until))
 
     def try_to_grant() -> str:
         return _try_to_grant(project, model, wish, context)
 
-    return answer(model, wish, context.ledger, try_to_grant)
+    return answer(model, wish, ledger, try_to_grant)
 
 
 def _try_to_grant(
@@ -106,7 +113,7 @@ def _release(
     outcome = begin_promotion(project, model, wish.version, order, context)
     if isinstance(outcome, Begun):
         # Whoever asked is answered by now: from here on an engine may take its time to load.
-        patient = open_release_context(project.home)
+        patient = replace(context, patience=Patience())
         # As far as it goes now: a canary may take days, in which other wishes must not wait.
         drive_as_far_as_it_goes(project.home, model, patient)
         if not is_on_its_way(context.ledger, model, outcome.generation):

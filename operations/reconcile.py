@@ -18,7 +18,6 @@ from flows.admission_there import AdmissionThere
 from flows.alias_wishes import AliasWishes
 from flows.champions import drop_revoked_challengers, move_champions
 from flows.package_repair import PackageRepair
-from flows.promote import open_release_context
 from flows.receive import Pauses, Receiver, describe_origin_revocations
 from flows.release_alias import put_releases_back
 from flows.run.dead_runs import end_dead_runs
@@ -40,6 +39,7 @@ from registry.ledger.state import LedgerState, RecordedRelease
 from registry.mlflow.home_store import open_store
 from registry.mlflow.pages import mark_revoked, sealed_tag
 from registry.mlflow.store import Store
+from registry.release.context import ReleaseContext
 from registry.release.granting import goes_back
 from registry.release.release import is_at_rest
 from serving.client import endpoint_client
@@ -179,7 +179,7 @@ class Reconciler:
         # The lock is held by whoever drives a release; a killed driver holds none.
         with try_exclusive(release_lock(self._project.home)) as is_free:
             if is_free:
-                context = open_release_context(self._project.home)
+                context = self._release_context()
                 ends = (finish_release(name, context) for name in unfinished)
                 finished += [end for end in ends if end is not None]
         failures = [end.sentence for end in finished if end.has_failed]
@@ -224,7 +224,7 @@ class Reconciler:
         went_back = self._rescores.go_back(
             self._ledger,
             self._ledger.state(),
-            lambda: open_release_context(self._project.home),
+            self._release_context,
         )
         sentences = (*went_back.done, *went_back.alarms)
         return self._notify("rescores", *sentences)
@@ -232,7 +232,7 @@ class Reconciler:
     def _answer_wishes(self, *, is_way_back: bool) -> tuple[str, ...]:
         ledger_state = self._ledger.state()
         answered = [
-            answer_wish(self._project, name, model.wish)
+            answer_wish(self._project, name, model.wish, self._ledger_to_write)
             for name, model in ledger_state.models.items()
             if model.wish is not None and goes_back(ledger_state, name) == is_way_back
         ]
@@ -441,6 +441,10 @@ class Reconciler:
         from flows.schedule.crashes import Crashes
 
         return Crashes(self._project)
+
+    def _release_context(self) -> ReleaseContext:
+        endpoint = endpoint_client(self._project.home)
+        return ReleaseContext(self._ledger_to_write, endpoint)
 
     @cached_property
     def _ledger(self) -> Ledger:

@@ -101,12 +101,27 @@ def find_anchor(store: Store, model: str, home: Path) -> ModelVersion | None:
     What holds the alias `anchor`, which a release manager sets; else the first champion: the first
     version that ever had full traffic, is not revoked, and that MLflow still holds.
     """
+    state = ModelState()
+    if was_ever_opened(home):
+        state = read_ledger(home).state().model(model)
+    return _find_anchor(store, model, state)
+
+
+def find_anchor_adapter(
+    store: Store, model: str, home: Path, state: ModelState
+) -> str | None:
+    """The digest of the anchor's adapter by what the ledger says; None where there is none yet."""
+    anchor = _find_anchor(store, model, state)
+    if anchor is None:
+        return None
+    package = fetch_package_of(store, anchor, home)
+    return Adapter.read(package / "adapter.json").sha256
+
+
+def _find_anchor(store: Store, model: str, state: ModelState) -> ModelVersion | None:
     chosen = store.holder(model, ANCHOR)
     if chosen is not None:
         return chosen
-    if not was_ever_opened(home):
-        return None
-    state = read_ledger(home).state().model(model)
     # The first of them and not the last: small losses would add up unseen.
     for recorded in state.once_served:
         release = recorded.release
@@ -117,15 +132,6 @@ def find_anchor(store: Store, model: str, home: Path) -> ModelVersion | None:
         if is_held and release.version not in state.revoked:
             return version
     return None
-
-
-def find_anchor_adapter(store: Store, model: str, home: Path) -> str | None:
-    """The digest of the anchor's adapter; None where there is no anchor yet."""
-    anchor = find_anchor(store, model, home)
-    if anchor is None:
-        return None
-    package = fetch_package_of(store, anchor, home)
-    return Adapter.read(package / "adapter.json").sha256
 
 
 def released_version(store: Store, release: Release) -> ModelVersion:

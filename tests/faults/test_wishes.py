@@ -171,7 +171,7 @@ def test_a_wish_that_nobody_waits_for_any_more_is_closed_and_not_granted(
     # The ledger's clock never goes back: the wish is aged on its way to the controller.
     aged = recorded.model_copy(update={"at": recorded.at - 2 * LONGEST_OPEN})
     project = Project(checkout.root, home.path)
-    answered = answer_wish(project, MODEL, aged)
+    answered = answer_wish(project, MODEL, aged, open_ledger(project.home))
     assert "nobody waits for it any more" in answered.sentence
     assert home.ledger_state.model(MODEL).wish is None
     assert other_than_serves(home) == version

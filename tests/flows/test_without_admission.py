@@ -166,7 +166,9 @@ def test_where_people_yaml_allows_it_it_is_a_wish_of_nobody_known_and_judged(
     assert site.take() == ()
     open_wish = site.ledger.state().model(MODEL).wish
     assert open_wish is not None
-    answered = answer_wish(site.project, MODEL, open_wish)
+    answered = answer_wish(
+        site.project, MODEL, open_wish, open_ledger(site.project.home)
+    )
     assert answered.sentence.startswith("Refused: the wish of unknown for letters")
     assert "no release manager" not in answered.sentence
     # Refused, it is not judged again in every round.
@@ -185,7 +187,7 @@ def test_an_alias_that_its_owner_took_away_may_be_set_again(site: Site) -> None:
     site.client.delete_registered_model_alias(MODEL, RELEASE)
     open_wish = site.ledger.state().model(MODEL).wish
     assert open_wish is not None
-    answer_wish(site.project, MODEL, open_wish)
+    answer_wish(site.project, MODEL, open_wish, open_ledger(site.project.home))
     assert site.take() == ()
     assert site.put_back() == ()
     site.set_alias()
@@ -209,7 +211,9 @@ def test_nobody_known_goes_back_to_nothing_and_stops_nothing(
     assert model.pending is not None
     assert not goes_back(state, MODEL)
     assert stops(state, MODEL, model.pending) is None
-    answered = answer_wish(site.project, MODEL, model.wish)
+    answered = answer_wish(
+        site.project, MODEL, model.wish, open_ledger(site.project.home)
+    )
     assert answered.sentence.startswith("Refused: the wish of unknown for letters")
     after = site.ledger.state().model(MODEL)
     assert after.pending is not None
@@ -226,7 +230,7 @@ def test_nobody_known_stops_nothing_by_asking_for_what_serves(site: Site) -> Non
     assert len(site.take()) == 1
     wish = site.ledger.state().model(MODEL).wish
     assert wish is not None
-    answered = answer_wish(site.project, MODEL, wish)
+    answered = answer_wish(site.project, MODEL, wish, open_ledger(site.project.home))
     assert "Version 1 of letters serves already" in answered.sentence
     assert site.ledger.state().model(MODEL).pending is not None
 
@@ -245,7 +249,9 @@ def test_a_user_of_that_name_is_not_nobody(site: Site) -> None:
     open_wish = state.model(MODEL).wish
     assert open_wish is not None
     assert not is_of_nobody_known(open_wish, state)
-    answered = answer_wish(site.project, MODEL, open_wish)
+    answered = answer_wish(
+        site.project, MODEL, open_wish, open_ledger(site.project.home)
+    )
     assert "unknown is no release manager" in answered.sentence
 
 
@@ -258,7 +264,7 @@ def test_the_key_is_taken_back_before_the_answer(site: Site) -> None:
     )
     wish = site.ledger.state().model(MODEL).wish
     assert wish is not None
-    answered = answer_wish(site.project, MODEL, wish)
+    answered = answer_wish(site.project, MODEL, wish, open_ledger(site.project.home))
     assert "unknown is no release manager" in answered.sentence
 
 
