@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,20 @@ class Bench:
     load: Load
     home: Path
 
+    @cached_property
+    def ledger(self) -> Any:
+        """The home's ledger, which verifies each entry once."""
+        from registry.ledger.ledger import open_ledger
+
+        return open_ledger(self.home)
+
+    @cached_property
+    def admission(self) -> Any:
+        """As MLflow's server holds it: the same object for every wish."""
+        from registry.ledger.ledger import open_ledger
+
+        return open_ledger(self.home, role="admission")
+
     def release_and_go_back(self, version: str, *, rings: bool) -> Round:
         """Wish for a version, wait for its first answer, and roll back."""
         had_spare = self.endpoint.wait_for_spare(_SECONDS_FOR_A_SPARE)
@@ -101,13 +116,12 @@ class Bench:
 
     def _wish(self, version: str, *, rings: bool) -> tuple[datetime, str]:
         """When the release began by the ledger, and its fingerprint."""
-        from registry.ledger.ledger import open_ledger
         from registry.release.context import ChangeRequest
         from registry.release.doorbell import ring
         from registry.release.wishing import Subject, WishDesk
 
         manager = ChangeRequest("manager", "benchmark", "mlflow:manager")
-        ledger = open_ledger(self.home, role="admission")
+        ledger = self.admission
         desk = WishDesk(ledger, lambda: rings and ring(self.home))
         answer = desk.hand_in(Subject(MODEL, version), manager)
         if not answer.is_granted:
@@ -130,23 +144,20 @@ class Bench:
         raise SystemExit("the released version did not answer within 60 s")
 
     def _wait_until_at_rest(self) -> None:
-        from registry.ledger.ledger import open_ledger
         from registry.release.release import is_at_rest
 
-        ledger = open_ledger(self.home)
         deadline = time.monotonic() + 60
-        while not is_at_rest(ledger.state().model(MODEL)):
+        while not is_at_rest(self.ledger.state().model(MODEL)):
             if time.monotonic() > deadline:
                 raise SystemExit("a release did not come to its end within 60 s")
             time.sleep(0.05)
 
     def _roll_back(self) -> float:
-        from flows.promote import open_release_context
         from registry.release.brakes import roll_back
-        from registry.release.context import ChangeRequest
+        from registry.release.context import ChangeRequest, ReleaseContext
+        from serving.client import endpoint_client
 
-        context = open_release_context(self.home)
-        context.ledger.state()
+        context = ReleaseContext(self.ledger, endpoint_client(self.home))
         order = ChangeRequest("benchmark", "benchmark")
         return _timed(lambda: roll_back(MODEL, None, order, context))
 
