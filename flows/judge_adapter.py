@@ -26,7 +26,7 @@ from flows.run.report import publish, rename_run
 from flows.run.reproduce import version_inputs
 from flows.run.request import TrainRequest
 from flows.run.reserve import confirm_on_reserve
-from flows.run.seen_groups import place_seen_groups
+from flows.run.seen_groups import note_scored_groups, place_seen_groups
 from flows.run.stages import admit_rows, evaluate_adapter
 from flows.run.taking_in import place_adapter, probe
 from flows.run.training_lock import training_turn
@@ -162,6 +162,7 @@ def _evaluate(attempt: Attempt, foreign: ForeignAdapter) -> Verdict | Champion:
     champion = champion_made_again(workspace.root)
     if champion is not None:
         return champion
+    note_scored_groups(workspace, attempt.model)
     verdict = evaluate_adapter(workspace)
     # Of a rejected adapter, too: its page may explain why it was rejected.
     probe(workspace)

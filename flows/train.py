@@ -23,7 +23,7 @@ from flows.run.reproduce import version_inputs
 from flows.run.request import TrainRequest
 from flows.run.rescoring import score_with_new_code
 from flows.run.reserve import confirm_on_reserve
-from flows.run.seen_groups import place_seen_groups
+from flows.run.seen_groups import note_scored_groups, place_seen_groups
 from flows.run.stage_task import run_stage
 from flows.run.stages import admit_rows, evaluate_adapter
 from flows.run.training_lock import training_turn
@@ -124,6 +124,7 @@ def train_and_evaluate(attempt: Attempt) -> Verdict | Champion:
     champion = champion_made_again(attempt.root)
     if champion is not None:
         return champion
+    note_scored_groups(attempt.workspace, attempt.model)
     verdict = evaluate_adapter(attempt.workspace)
     # The rows that judge every candidate only propose: others, which chose nothing, confirm.
     return confirm_on_reserve(attempt, verdict)

@@ -1,7 +1,8 @@
 """Which held-out groups are sealed no longer: an input of the stage `split`.
 
-ledger: blocks that were opened ─┐
-what chose what serves ──────────┴─► data/reserve/seen.json ─► split
+ledger: blocks that were opened ──────────┐
+what chose what serves ───────────────────┤
+home: what any candidate was scored on ───┴─► data/reserve/seen.json ─► split
 """
 
 from pathlib import Path
@@ -13,7 +14,7 @@ from flows.run.workspace import Workspace
 from pipelines import layout
 from pipelines.gates.policy import ScreenPolicy, load_policy
 from pipelines.values.dataset import read_rows
-from pipelines.values.reserve import SeenGroups, key_of
+from pipelines.values.reserve import SCORED_GROUPS, SeenGroups, key_of
 from registry.ledger.ledger import Ledger, read_ledger, was_ever_opened
 from registry.ledger.state import RecordedConfirmation
 from registry.mlflow.store import Store
@@ -31,13 +32,15 @@ def place_seen_groups(
 ) -> None:
     """Write which groups are sealed no longer into the workspace.
 
-    Those are of every block that was opened, but for one that this very logical run opened, and
-    those that the champion and the anchor were scored or confirmed on: they chose what serves.
-    Without a store, as in a forecast, the ledger alone says.
+    Those are of every block that was opened, but for one that this very logical run opened, those
+    that the champion and the anchor were scored or confirmed on, which chose what serves, and those
+    that any candidate of this home was scored on, released or not: whoever tries a hundred settings
+    and keeps the best has chosen by them. Without a store, as in a forecast, the ledger alone says.
     """
     if not is_sealed(workspace.root):
         return
     seen = _opened_groups(workspace.home, model, logical_run)
+    seen.update(_scored_groups(workspace.home, model))
     if store is not None:
         for version in find_comparators(store, model, workspace.home):
             package = fetch_package_of(store, version, workspace.home)
@@ -49,6 +52,30 @@ def place_seen_groups(
             seen.update(key_of(row.group) for row in rows)
     groups = SeenGroups(groups=tuple(sorted(seen)))
     groups.write(workspace.root / layout.SEEN_GROUPS)
+
+
+def note_scored_groups(workspace: Workspace, model: str) -> None:
+    """Keep in the home which groups a candidate is about to be scored on, whatever comes of it."""
+    rows = read_rows(workspace.root / layout.SPLIT / "held_out.jsonl")
+    known = _scored_groups(workspace.home, model)
+    scored = known | {key_of(row.group) for row in rows}
+    # In most runs the groups are those of the run before.
+    if scored == known:
+        return
+    path = _scored_file(workspace.home, model)
+    SeenGroups(groups=tuple(sorted(scored))).write(path)
+
+
+def _scored_groups(home: Path, model: str) -> set[str]:
+    path = _scored_file(home, model)
+    # Of a damaged file nobody knows what it held: reading it is an error, and no empty set.
+    if not path.exists():
+        return set()
+    return set(SeenGroups.read(path).groups)
+
+
+def _scored_file(home: Path, model: str) -> Path:
+    return home / SCORED_GROUPS / f"{model}.json"
 
 
 def _opened_groups(home: Path, model: str, logical_run: str) -> set[str]:

@@ -32,6 +32,7 @@ from operations.gc.referenced import verified_state
 from operations.run_refs import bundle_refs
 from pipelines.models.base_store import locate_base_model
 from pipelines.values.base_manifest import BaseModelManifest
+from pipelines.values.reserve import SCORED_GROUPS
 from registry.ledger.audit import export
 from registry.ledger.entries import Release
 from registry.ledger.ledger import read_ledger
@@ -161,6 +162,7 @@ def _fill(source: BackupSource, into: Path) -> Backup:
         for name in _SMALL:
             _copy_if_there(home, name, copies)
         copies.tree(home / "base-manifests", f"{HOME}/base-manifests")
+        copies.tree(home / SCORED_GROUPS, f"{HOME}/{SCORED_GROUPS}")
         copies.tree(home / "cache", f"{HOME}/cache")
         if bundle_refs(source.project.root, into / REFS):
             copies.record_written(REFS)
@@ -299,7 +301,7 @@ def _copy_if_there(home: Path, name: str, copies: Copies) -> None:
 
 def _file_count(source: BackupSource) -> int:
     """Count the files for the progress bar; the packages are few."""
-    names = ("exports", "keys", "base-manifests", "cache")
+    names = ("exports", "keys", "base-manifests", SCORED_GROUPS, "cache")
     folders = [source.home / name for name in names]
     folders.append(source.database.parent / "mlflow-artifacts")
     return sum(len(files_below(folder)) for folder in folders)

@@ -18,6 +18,8 @@ from pipelines.values.verdict import Comparison
 
 MOST_A_YEAR = 12
 """Confirmations of a model: the twelfth has a level of 0.0004, and below that no bound holds."""
+SCORED_GROUPS = "scored_groups"
+"""The home's folder that holds for each model which groups any candidate was scored on."""
 Key = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 """A group without its name: the beginning of the name's SHA-256."""
 Opponent = Literal["champion", "few_shot"]

@@ -89,7 +89,7 @@ def test_an_adapter_of_plain_trl_is_judged_registered_promoted_and_served(
     assert answer.json()["choices"][0]["message"]["content"] == "re(d)og"
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_what_was_trained_elsewhere_is_confirmed_on_a_sealed_block_as_well(
     seeded: Checkout, judged: Journey, tmp_path: Path
 ) -> None:

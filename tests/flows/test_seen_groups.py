@@ -6,10 +6,11 @@ from typing import Any, cast
 
 import pytest
 
+from core.errors import DamagedFile
 from flows.run import seen_groups
 from pipelines import layout
 from pipelines.values.dataset import Row, write_rows
-from pipelines.values.reserve import SeenGroups, key_of
+from pipelines.values.reserve import SCORED_GROUPS, SeenGroups, key_of
 from registry.release.confirmed import FOLDER, ROWS
 
 
@@ -23,6 +24,31 @@ def row(group: str) -> Row:
             "group": group,
         }
     )
+
+
+def test_what_any_candidate_was_scored_on_is_sealed_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = cast("Any", SimpleNamespace(root=tmp_path / "root", home=tmp_path))
+    # Two candidates of one model, which were rejected, and one of another model.
+    for model, group in (("letters", "one"), ("letters", "two"), ("other", "three")):
+        write_rows(workspace.root / layout.SPLIT / "held_out.jsonl", [row(group)])
+        seen_groups.note_scored_groups(workspace, model)
+    monkeypatch.setattr(seen_groups, "is_sealed", lambda _: True)
+    seen_groups.place_seen_groups(workspace, None, "letters")
+    groups = SeenGroups.read(workspace.root / layout.SEEN_GROUPS).groups
+    assert set(groups) == {key_of("one"), key_of("two")}
+
+
+def test_a_damaged_record_of_what_was_scored_is_not_taken_for_an_empty_one(
+    tmp_path: Path,
+) -> None:
+    workspace = cast("Any", SimpleNamespace(root=tmp_path / "root", home=tmp_path))
+    write_rows(workspace.root / layout.SPLIT / "held_out.jsonl", [row("one")])
+    seen_groups.note_scored_groups(workspace, "letters")
+    (tmp_path / SCORED_GROUPS / "letters.json").write_text('{"groups": ["one')
+    with pytest.raises(DamagedFile, match=r"letters\.json"):
+        seen_groups.note_scored_groups(workspace, "letters")
 
 
 def test_what_a_received_champion_was_confirmed_on_is_sealed_no_longer(

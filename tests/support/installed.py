@@ -10,9 +10,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from core.ready import parse_ready
-from tests.support.journey import ROOT, CommandResult, clone_tracked_files
+from tests.support.journey import (
+    ROOT,
+    SETTINGS,
+    CommandResult,
+    clone_tracked_files,
+    learnable_rows,
+    write_rows,
+)
+from tests.support.openai_client import openai_client
+from tests.support.promoted import WAIVED
 from tests.support.waiting import SECONDS_AT_MOST
+from tests.support.waivers import waive_as_others
 
 
 @dataclass(frozen=True)
@@ -123,3 +135,46 @@ def _without_clone(environment: Mapping[str, str]) -> dict[str, str]:
     """Nothing of the clone: neither its modules nor the environment that it runs in."""
     hidden = {"PYTHONPATH", "VIRTUAL_ENV", "ASSAY_HOME"}
     return {name: text for name, text in environment.items() if name not in hidden}
+
+
+def begin_project(assay: Installed, folder: Path, base: Path) -> CommandResult:
+    """`assay init` in a new folder of somebody whose packages have the names of ours."""
+    folder.mkdir()
+    rows = write_rows(folder / "letters.jsonl", learnable_rows())
+    # Theirs are never imported.
+    for name in ("core", "cli", "pipelines", "flows"):
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text("raise SystemExit('theirs')\n")
+    begun = assay.assay(
+        folder, "init", "--data", rows, "--base-model", base, "--model", "letters"
+    )
+    assert begun.code == 0, begun.out + begun.err
+    configure(folder, "letters")
+    return begun
+
+
+def configure(folder: Path, model: str) -> None:
+    """Give a model the settings that the tiny base learns under."""
+    path = folder / f"models/{model}.yaml"
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    pairs = (setting.split("=", 1) for setting in SETTINGS)
+    document["settings"] = {name: yaml.safe_load(text) for name, text in pairs}
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+
+
+def add_model(folder: Path, base: Path) -> None:
+    """A second model, on more rows: a file is all that it takes."""
+    rows = write_rows(folder / "more.jsonl", learnable_rows(300))
+    document = yaml.safe_load((folder / "models/letters.yaml").read_text())
+    document |= {"data": rows.name, "base_model": str(base)}
+    (folder / "models/more.yaml").write_text(yaml.safe_dump(document))
+
+
+def promote(assay: Installed, folder: Path) -> tuple[CommandResult, str]:
+    waive_as_others(folder / ".assay", "letters", WAIVED)
+    with assay.serving(folder) as url:
+        done = assay.assay(folder, "promote", "1", "--reason", "it is better")
+        answer = openai_client(url).chat.completions.create(
+            model="letters", messages=[{"role": "user", "content": "12 a"}]
+        )
+    return done, str(answer.choices[0].message.content)
