@@ -18,6 +18,8 @@ from serving.endpoint.release_engine import ReleaseEngine
 from serving.endpoint.tally import Tally
 
 _MEGABYTE = 2**20
+_SECONDS_APART = 1.0
+_TIMES_IN_A_WINDOW = 300
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,8 @@ class CanaryWatch:
     """Counts of one release in one stage. An endpoint that is started again counts anew."""
 
     watched: Watched
-    candidate: Tally = field(default_factory=Tally)
-    baseline: Tally = field(default_factory=Tally)
+    candidate: Tally = field(init=False)
+    baseline: Tally = field(init=False)
     # Of the release, in both stages: copies after the switch are rated by nobody.
     ratings: Ratings = field(default_factory=Ratings)
     sides: Sides = field(default_factory=Sides)
@@ -124,6 +126,13 @@ class CanaryWatch:
     _requests_before: tuple[int, int] = (0, 0)
     _memory: dict[int, float] = field(default_factory=dict)
     _replay: Replaying = field(default_factory=Replaying)
+
+    def __post_init__(self) -> None:
+        """Begin to count; a short step has to learn as much of times as a long one."""
+        window = self.watched.plan.window_s
+        apart = min(_SECONDS_APART, window / _TIMES_IN_A_WINDOW)
+        self.candidate = Tally(apart)
+        self.baseline = Tally(apart)
 
     def follow(self, watched: Watched, sides: Sides) -> None:
         """Take what the ledger says now; another step begins its time and its requests anew."""

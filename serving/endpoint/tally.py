@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import time
 import zlib
 from bisect import bisect_left
@@ -53,9 +54,12 @@ class Bins:
 class Tally:
     """What one side answered, as numbers that only grow."""
 
+    apart: float = 0.0
+    """Seconds between two answers whose times are counted, at least."""
     requests: int = 0
     last: float | None = None
     """When it last answered or failed, on the monotonic clock."""
+    _timed: float = -math.inf
     _rates: Counter[str] = field(default_factory=Counter)
     _latency: Bins = field(default_factory=lambda: Bins(SECONDS))
     _first_token: Bins = field(default_factory=lambda: Bins(SECONDS))
@@ -64,6 +68,12 @@ class Tally:
 
     def add_times(self, seconds: float, first_token: float) -> None:
         """Count how long an answer took, also of one that its client did not wait for."""
+        now = time.monotonic()
+        # Answers of one moment are slow together: counted each, a short stall would look like
+        # many independent slow answers.
+        if now - self._timed < self.apart:
+            return
+        self._timed = now
         self._latency.add(seconds)
         self._first_token.add(first_token)
 

@@ -112,9 +112,14 @@ def engine(begun: int, release: Release, stand_in: StandIn) -> ReleaseEngine:
 
 @asynccontextmanager
 async def site(
-    weight: int, *, stage: Stage = "canary", is_beside: bool = True, copied: int = 100
+    weight: int,
+    *,
+    stage: Stage = "canary",
+    is_beside: bool = True,
+    copied: int = 100,
+    window_s: int = 60,
 ) -> AsyncIterator[Site]:
-    """A release that has so much of the traffic."""
+    """A release that has so much of the traffic; the shorter its window, the more times count."""
     stand_ins = StandIn(), StandIn(), StandIn()
     async with AsyncExitStack() as stack:
         for stand_in in stand_ins:
@@ -129,7 +134,7 @@ async def site(
         ]
         serving, candidate, baseline = engines
         recorded = candidate.need.recorded
-        canary = plan(copied_percent=copied)
+        canary = plan(copied_percent=copied, window_s=window_s)
         watched = Watched(recorded, canary, stage, step=9, weight=weight)
         watch = CanaryWatch(watched)
         sides = Sides(

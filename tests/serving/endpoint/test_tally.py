@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
@@ -100,6 +101,24 @@ def test_a_client_that_leaves_shows_how_long_it_waited() -> None:
         raise asyncio.CancelledError
     counted = tally.freeze()
     assert (counted.requests, counted.latency.total) == (0, 1)
+
+
+def test_a_short_stall_is_one_slow_answer_however_many_were_waiting() -> None:
+    stalled, quick = Tally(apart=60.0), Tally()
+    for tally in (stalled, quick):
+        for _ in range(20):
+            tally.add_answer(PROSE)
+            tally.add_times(3.0, 1.0)
+    assert (stalled.requests, stalled.freeze().latency.total) == (20, 1)
+    assert quick.freeze().latency.total == 20
+
+
+def test_times_are_counted_again_once_the_moment_is_over() -> None:
+    tally = Tally(apart=0.01)
+    for _ in range(3):
+        tally.add_times(0.3, 0.1)
+        time.sleep(0.02)
+    assert tally.freeze().first_token.total == 3
 
 
 def test_an_engine_that_is_lost_has_failed() -> None:
