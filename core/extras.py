@@ -9,6 +9,7 @@ PARTS = ("train", "serve", "flows", "mlflow-plugin")
 _OF_BOTH = ("train", "serve")
 _EXTRAS: Mapping[str, tuple[str, ...]] = {
     "accelerate": ("train",),
+    "bm25s": ("train",),
     "charset_normalizer": ("train",),
     "datasets": ("train",),
     "defusedxml": ("train",),

@@ -32,6 +32,8 @@ from registry.release.known_answers import (
     write_known_answers,
 )
 from registry.release.own_metrics import copy_name
+from registry.release.prompted import FEW_SHOT as FEW_SHOT_FILE
+from registry.release.prompted import RETRIEVED as RETRIEVED_FILE
 
 Verdict = Finalist | Rejection | Undecided
 _EVIDENCE = {
@@ -43,7 +45,8 @@ _EVIDENCE = {
     layout.CHAMPION_INPUT: "champion.json",
     layout.ADAPTER: "adapter.json",
     layout.PROGRESS: "progress.jsonl",
-    layout.FEW_SHOT_EXAMPLES: "few_shot_examples.json",
+    layout.FEW_SHOT_EXAMPLES: FEW_SHOT_FILE,
+    layout.RETRIEVED: RETRIEVED_FILE,
     layout.SCORECARD: "scorecard.json",
     layout.EVIDENCE: "evidence.parquet",
     layout.NAMED_ANSWERS: "named_answers.jsonl",

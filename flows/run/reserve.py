@@ -15,7 +15,12 @@ from flows.run.attempt import Attempt
 from flows.run.seen_groups import groups_of, is_sealed, screen_policy
 from flows.run.stage_task import run_stage
 from pipelines import layout
-from pipelines.gates.confirmation import confirm, cut_block, find_confirmed
+from pipelines.gates.confirmation import (
+    choose_prompt,
+    confirm,
+    cut_block,
+    find_confirmed,
+)
 from pipelines.stages.split import order_of_reserve
 from pipelines.values.champion import ChampionInput
 from pipelines.values.dataset import Row, read_rows
@@ -56,7 +61,7 @@ def confirm_on_reserve(
     # Blocks are few: what `screen` refused must not use one up.
     if not isinstance(verdict, Finalist) or not is_sealed(attempt.root):
         return verdict
-    opening = _Opening(attempt, open_ledger(attempt.home))
+    opening = _Opening(attempt, open_ledger(attempt.home), verdict)
     confirmation = opening.confirmation()
     return confirm(verdict, confirmation)
 
@@ -67,6 +72,7 @@ class _Opening:
 
     attempt: Attempt
     ledger: Ledger
+    finalist: Finalist
 
     def confirmation(self) -> Confirmation:
         """Open the next block and have it answered, or say why there is none."""
@@ -214,7 +220,8 @@ class _Opening:
         """What a confirmation compares with: the champion, else the best prompt."""
         champion = ChampionInput.read(self._root / layout.CHAMPION_INPUT).champion
         if champion is None:
-            return "few_shot", None
+            primary = screen_policy(self._root).primary
+            return choose_prompt(self.finalist.comparisons, primary), None
         return "champion", champion.adapter.sha256
 
     def _read_sealed(self) -> tuple[Row, ...]:

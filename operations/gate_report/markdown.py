@@ -14,7 +14,14 @@ from registry.mlflow.card import format_score
 
 _MARKS = {"passed": "✅", "rejected": "❌", "undecided": "❔"}
 _FIRST = {"rejected": 0, "undecided": 1, "passed": 2}
-_ORDER = ("adapter", "champion", "few_shot", "base", "anchor")
+_ORDER = (
+    "adapter",
+    "champion",
+    "retrieval",
+    "few_shot",
+    "base",
+    "anchor",
+)
 LONGEST_TEXT = 1200
 """Characters of one cell: the comment of a pull request takes 65,536 in all."""
 _MOST_DIFFERENCES = 20

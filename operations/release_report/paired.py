@@ -8,7 +8,7 @@ from pipelines.metrics import FloatArray
 from pipelines.scoring.evidence_file import Evidence
 from pipelines.values.evidence import System
 
-REFERENCES: tuple[System, ...] = ("champion", "few_shot", "base")
+REFERENCES: tuple[System, ...] = ("champion", "retrieval", "few_shot", "base")
 """Whose answers stand beside the adapter's: the first of them that was scored."""
 
 

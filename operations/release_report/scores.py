@@ -9,7 +9,14 @@ from operations.release_report.plot import draw_intervals, draw_prompts
 from pipelines.values.evidence import SystemScore
 from registry.mlflow.card import format_score
 
-_ORDER = ("adapter", "champion", "few_shot", "base", "anchor")
+_ORDER = (
+    "adapter",
+    "champion",
+    "retrieval",
+    "few_shot",
+    "base",
+    "anchor",
+)
 
 
 def show_scores(facts: Facts) -> str:

@@ -15,7 +15,13 @@ from pipelines.values.evidence import Resampling, Scorecard, System
 from pipelines.values.verdict import Comparison
 
 OTHERS = "other prompts' references"
-COMPARATORS: tuple[System, ...] = ("base", "few_shot", "champion", "anchor")
+COMPARATORS: tuple[System, ...] = (
+    "base",
+    "few_shot",
+    "retrieval",
+    "champion",
+    "anchor",
+)
 TOLERANCE = 1e-9
 """Relative: the same sums in another order may differ in their last digits."""
 

@@ -76,6 +76,22 @@ def cut_block(
     return Cut(tuple(block), 0)
 
 
+def choose_prompt(comparisons: Sequence[Comparison], primary: str) -> Opponent:
+    """The baseline that came nearest to the adapter on the rows that judge every candidate.
+
+    One comparison is made on a block, and these rows chose nothing there.
+    """
+    best: Opponent = "few_shot"
+    leads = {
+        comparison.against: comparison.difference
+        for comparison in comparisons
+        if comparison.metric == primary
+    }
+    # Asked so that what was not compared is not chosen.
+    is_nearer = leads.get("retrieval", math.inf) < leads.get(best, math.inf)
+    return "retrieval" if is_nearer else best
+
+
 def compare_on_block(
     evidence: Evidence, policy: ScreenPolicy, against: Opponent, level: float
 ) -> Comparison:

@@ -22,6 +22,7 @@ from pipelines.gates.admit_policy import (
     read_document,
 )
 from pipelines.metrics import Metric, metric_named
+from pipelines.values.baselines import ALWAYS, Asked
 from pipelines.values.canary import CanaryPlan
 from pipelines.values.own_metric import BUILT_IN, Name, is_own_name
 
@@ -33,7 +34,7 @@ and in 11 % at 3. The bounds hold from about 5 clusters on where these are of eq
 those of real data are not.
 """
 # Systems that the adapter may have to be compared with.
-Comparator = Literal["base", "few_shot", "champion", "anchor"]
+Comparator = Literal["base", "few_shot", "retrieval", "champion", "anchor"]
 
 
 class JudgedMetric(NamedTuple):
@@ -52,7 +53,7 @@ class Guardrail(Settable):
         description="Above zero: no number of rows shows that nothing at all was lost."
     )
     against: tuple[Comparator, ...] = Field(
-        default=("base", "few_shot", "champion", "anchor"), min_length=1
+        default=("base", "few_shot", "retrieval", "champion", "anchor"), min_length=1
     )
     required: bool = Field(
         default=True,
@@ -80,6 +81,11 @@ class ScreenPolicy(Settable):
     )
     power: Annotated[float, Field(gt=0.5, lt=1)]
     min_clusters: Annotated[int, Field(ge=FEWEST_CLUSTERS)]
+    baselines: Asked = Field(
+        default=ALWAYS,
+        description="Prompts without training that the adapter has to beat. `retrieval` puts the "
+        "most similar training rows before each prompt, which takes as long again as `few_shot`.",
+    )
     # The policy's own, beside those of the parameters: a gate does not rest on what a run may set.
     resamples: Annotated[int, Field(ge=1000, le=10**6)]
     seed: Annotated[int, Field(ge=0)]

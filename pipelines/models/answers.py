@@ -19,6 +19,7 @@ from pipelines.models.refused_rows import name_refused
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Message, Prompt, text_of
 from pipelines.values.evidence import Completion, Completions, System, TokenLoss
+from pipelines.values.examples import digest_of_messages
 from pipelines.values.params import GenerationParams
 from pipelines.values.serving_spec import ServingSpec
 
@@ -26,12 +27,22 @@ Messages = tuple[Message, ...]
 
 
 class Identity(Value):
-    """Who answers: the system, its adapter, and the few-shot examples before each prompt."""
+    """Who answers: the system, its adapter, and the examples before each prompt."""
 
     system: System
     base: BaseModelManifest
     adapter_sha256: str | None = None
+    # The same before every prompt, or those that were found for each, by its id.
     examples: Messages = ()
+    retrieved: dict[str, Messages] | None = None
+    retrieved_sha256: str | None = None
+
+    def before(self, prompt: Prompt) -> Messages:
+        """The examples before a prompt; `KeyError` where none were looked for."""
+        if self.retrieved is None:
+            return self.examples
+        # Not `get`: a prompt that was forgotten must not pass for one without examples.
+        return self.retrieved[prompt.id]
 
     def spec(self, params: GenerationParams) -> ServingSpec:
         """Return what answers under these parameters."""
@@ -42,11 +53,12 @@ class Identity(Value):
 
     @property
     def prefix_sha256(self) -> str | None:
-        """Digest of the few-shot examples; None without any."""
+        """Digest of the few-shot examples, or of the record of what was retrieved; else None."""
+        if self.retrieved is not None:
+            return self.retrieved_sha256
         if not self.examples:
             return None
-        messages = [message.model_dump() for message in self.examples]
-        return digest_of_json(messages)
+        return digest_of_messages(self.examples)
 
 
 @dataclass(frozen=True)
@@ -119,7 +131,7 @@ def _encode_prompts(
 ) -> list[list[int]]:
     encoded: list[list[int]] = []
     for prompt in prompts:
-        messages = insert_examples(prompt.messages, identity.examples)
+        messages = insert_examples(prompt.messages, identity.before(prompt))
         with name_refused(prompt):
             encoded.append(language.encoder.prompt_ids(messages))
     return encoded
@@ -244,7 +256,8 @@ def _list_references(assignment: _Assignment) -> list[_Reference]:
     encoder = assignment.language.encoder
     references: list[_Reference] = []
     for prompt in assignment.prompts:
-        messages = insert_examples(prompt.messages, assignment.identity.examples)
+        examples = assignment.identity.before(prompt)
+        messages = insert_examples(prompt.messages, examples)
         for number in range(len(prompt.references)):
             example = _encode_reference(encoder, prompt, number, messages)
             references.append(_Reference(prompt, number, *example))

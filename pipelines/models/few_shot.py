@@ -21,7 +21,7 @@ def draw_examples(
     # Each draw has a seed of its own: more draws do not change the earlier ones.
     dice = random.Random(f"{params.seed}/{number}")  # noqa: S311 - a draw, no secret
     rows = dice.sample(list(train), min(params.examples, len(train)))
-    examples = [_make_example(row) for row in rows]
+    examples = [make_example(row) for row in rows]
     # From the end: what is left is the same draw, only shorter.
     while examples and _count_tokens(language, examples) > room:
         examples.pop()
@@ -31,7 +31,7 @@ def draw_examples(
             "prompt, so that there is no prompt-only baseline to be better than. "
             "Shorten the rows, or take a base model with a longer context."
         )
-    return _join_messages(examples)
+    return join_messages(examples)
 
 
 def count_free_tokens(
@@ -57,7 +57,8 @@ def count_free_tokens(
     return language.context_tokens - max(needs)
 
 
-def _make_example(row: Row) -> Messages:
+def make_example(row: Row) -> Messages:
+    """A row as the messages of one example: its question and its answer."""
     completion = Message(role="assistant", content=row.completion)
     messages = row.messages
     # The conversation's own system message comes once, before all examples.
@@ -67,13 +68,14 @@ def _make_example(row: Row) -> Messages:
 
 
 def _count_tokens(language: LanguageModel, examples: Sequence[Messages]) -> int:
-    messages = _join_messages(examples)
+    messages = join_messages(examples)
     encoder = language.encoder
     ids = encoder.prompt_ids(messages)
     return len(ids)
 
 
-def _join_messages(examples: Sequence[Messages]) -> Messages:
+def join_messages(examples: Sequence[Messages]) -> Messages:
+    """The messages of several examples, one after the other."""
     messages: list[Message] = []
     for example in examples:
         messages += example

@@ -33,10 +33,12 @@ Statistics = dict[str, tuple[float, ...]]
 _MADE_BY = b"assay.made_by"
 _SETTINGS = b"assay.metric_settings"
 _OWN_METRICS = b"assay.own_metrics"
+_PREFIXES = b"assay.prefixes"
 _RECORDS: TypeAdapter[tuple[OwnMetricRecord, ...]] = TypeAdapter(
     tuple[OwnMetricRecord, ...]
 )
 _MAKERS: TypeAdapter[dict[System, ServingSpec]] = TypeAdapter(dict[System, ServingSpec])
+_DIGESTS: TypeAdapter[dict[System, str]] = TypeAdapter(dict[System, str])
 
 
 class EvidenceRow(Value):
@@ -72,6 +74,8 @@ class Evidence(Value):
     """
     own_metrics: tuple[OwnMetricRecord, ...] = ()
     """The metrics of the project's own among the statistics."""
+    prefixes: dict[System, str] = Field(default_factory=dict)
+    """Digest of what stood before the prompts of a system: `pipelines.values.examples`."""
 
     def metric_named(self, name: str) -> Metric:
         """The metric as this evidence was counted, whatever a run would set today.
@@ -193,6 +197,8 @@ def write_evidence(path: Path, evidence: Evidence) -> None:
         metadata[_SETTINGS] = evidence.settings.model_dump_json()
     if evidence.own_metrics:
         metadata[_OWN_METRICS] = _RECORDS.dump_json(evidence.own_metrics).decode()
+    if evidence.prefixes:
+        metadata[_PREFIXES] = _DIGESTS.dump_json(evidence.prefixes).decode()
     schema = _schema(records[0]).with_metadata(metadata)
     table = pa.Table.from_pylist(records, schema=schema)
 
@@ -219,6 +225,7 @@ def read_evidence(path: Path) -> Evidence:
             "made_by": _read_makers(metadata),
             "settings": _read_settings(metadata),
             "own_metrics": records,
+            "prefixes": _DIGESTS.validate_json(metadata.get(_PREFIXES, b"{}")),
         }
         return evidence.model_copy(update=header)
     # A file that somebody else wrote can be wrong in any of these ways.

@@ -17,6 +17,7 @@ from core.files import write_atomically
 from core.value import FileDigest
 from pipelines import layout
 from pipelines.gates.admit_policy import AdmitPolicy, Limits, load_admit_limits
+from pipelines.gates.baselines_policy import read_asked_baselines
 from pipelines.gates.bias_check import (
     Gap,
     describe_favourable,
@@ -89,6 +90,8 @@ def main() -> int:
         for name in TRAINING_SPLITS:
             _copy_split(name, validation.splits[name])
         verdict.training_set.write(layout.TRAINING_SET / "training_set.json")
+    # For the stage that answers: it must not depend on every margin of the policy.
+    read_asked_baselines(layout.POLICY).write(layout.ASKED_BASELINES)
     # Written last: a passing verdict means that the files it names are there.
     verdict.write(layout.ADMIT_VERDICT)
     for line in _list_reasons(verdict):

@@ -1,7 +1,7 @@
 """Stage `confirm`: answer and score one block of the sealed reserve.
 
 In: the block that the run may open (`data/reserve/block.json`), the reserve's rows, the adapter,
-the base model, and the champion or, where nothing serves yet, the few-shot examples.
+the base model, and the champion or, where nothing serves yet, the examples of the best prompt.
 Out: `data/confirm` with the block's rows, both systems' answers, `evidence.parquet` and
 `confirmation.json`.
 Refuses: what `generate` and `score` refuse, and rows other than those that were opened.
@@ -27,9 +27,15 @@ from pipelines.metrics import metric_named, own_metric_file
 from pipelines.models.adapter_files import check_adapter
 from pipelines.models.answers import Identity, Messages, answer
 from pipelines.models.base_store import locate_base_model, read_base_model
-from pipelines.models.language_model import load_language_model
+from pipelines.models.language_model import LanguageModel, load_language_model
+from pipelines.models.retrieval import (
+    Index,
+    Retriever,
+    identity_of,
+    record_retrieved,
+    retrieve,
+)
 from pipelines.scoring.evidence_file import Evidence, write_evidence
-from pipelines.stages.prompt_baselines import FewShotChoice
 from pipelines.stages.score import build_evidence, check_against_evaluate
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.champion import read_comparators
@@ -42,9 +48,11 @@ from pipelines.values.dataset import (
     write_rows,
 )
 from pipelines.values.evidence import Adapter, System
+from pipelines.values.examples import FewShotChoice, Retrieved
 from pipelines.values.own_metric import own_metric_names
 from pipelines.values.params import Params, load_params
 from pipelines.values.reserve import Block, BlockInput, Confirmation, rows_of_groups
+from pipelines.values.training_set import read_training_set
 from pipelines.values.trial import Trial, read_answers
 
 NOTHING_OPENED = "No block of the reserve was opened: only a run that is recorded does."
@@ -81,21 +89,41 @@ class Questions:
         )
         self._ask(identity, None)
 
+    def ask_retrieval(self, chosen: Retrieved, train: FileDigest) -> None:
+        """Have the bare base answer after training rows that resemble each of these prompts."""
+        index = Index.of(train)
+        if index.sha256 != chosen.train_sha256:
+            raise DamagedFile(
+                f"{layout.RETRIEVED} is of another index than the admitted training rows. "
+                "Run `dvc repro prompt_baselines`."
+            )
+        language = self._load(None)
+        retriever = Retriever(index, language, chosen.examples)
+        found = retrieve(retriever, self.prompts, self.params.generation)
+        # The number was chosen on dev: the block has no say in it.
+        record = record_retrieved(retriever, chosen.dev_nats_per_token, found)
+        record.write(layout.CONFIRM / layout.RETRIEVED.name)
+        self._answer(identity_of(self.base, record, found), language)
+
     def _ask(self, identity: Identity, adapter: Path | None) -> None:
-        generation = self.params.generation
+        self._answer(identity, self._load(adapter))
+
+    def _load(self, adapter: Path | None) -> LanguageModel:
         # Loaded for each system: an adapter that stays in memory would answer for the other.
-        language = load_language_model(
+        return load_language_model(
             self.base,
             self.base_folder,
             self.template,
-            generation.precision,
+            self.params.generation.precision,
             adapter,
         )
+
+    def _answer(self, identity: Identity, language: LanguageModel) -> None:
         answer(
             identity,
             language,
             self.prompts,
-            generation,
+            self.params.generation,
             layout.CONFIRM,
         )
 
@@ -163,6 +191,9 @@ def _answer_block(block: Block, prompts: tuple[Prompt, ...], params: Params) -> 
         champion = comparators["champion"].adapter
         champion_folder = layout.CHAMPION / "champion"
         questions.ask_adapter("champion", champion, champion_folder)
+    elif block.against == "retrieval":
+        train = read_training_set().train
+        questions.ask_retrieval(Retrieved.read(layout.RETRIEVED), train)
     else:
         choice = FewShotChoice.read(layout.FEW_SHOT_EXAMPLES)
         questions.ask_few_shot(choice.examples)

@@ -1,15 +1,16 @@
 """Stage `prompt_baselines`: what the base model does without training.
 
-In: the base model, the held-out prompts, and the training set to draw examples from.
-Out: `data/prompt_baselines` with the answers and losses of the bare base and of the base with
-few-shot examples, and `few_shot_examples.json`.
+In: the base model, the held-out prompts, the training set to take examples from, and the baselines
+that the policy asks for (`data/admit/baselines.json`).
+Out: `data/prompt_baselines` with the answers and losses of the bare base, of the base with few-shot
+examples (`few_shot_examples.json`) and, where it is asked for, of the base with the training rows
+that resemble each prompt (`retrieved_examples.json`).
 Refuses: prompts so long that not one example fits beside them, and what `answer` refuses.
 """
 
 from collections.abc import Sequence
 
 from core.settings import Settings
-from core.value import Value
 from pipelines import layout
 from pipelines.models.answers import (
     Identity,
@@ -24,18 +25,26 @@ from pipelines.models.language_model import (
     load_language_model,
     measure_completion_losses,
 )
+from pipelines.models.retrieval import (
+    Index,
+    Retriever,
+    best_count,
+    choose_count,
+    identity_of,
+    record_retrieved,
+    retrieve,
+)
 from pipelines.values.base_manifest import BaseModelManifest
+from pipelines.values.baselines import AskedBaselines
 from pipelines.values.dataset import Prompt, Row, group_prompts, read_rows
 from pipelines.values.evidence import Completions
-from pipelines.values.params import FewShotParams, GenerationParams, load_params
+from pipelines.values.examples import FewShotChoice, Retrieved
+from pipelines.values.params import (
+    FewShotParams,
+    GenerationParams,
+    load_params,
+)
 from pipelines.values.training_set import read_training_set
-
-
-class FewShotChoice(Value):
-    """The examples before each prompt, and the dev loss of every draw that was tried."""
-
-    examples: Messages
-    dev_nats_per_token: tuple[float, ...]
 
 
 def prompt_baselines(
@@ -79,8 +88,32 @@ def choose_examples(
     )
 
 
+def choose_retriever(
+    language: LanguageModel, index: Index, dev: Sequence[Row], params: FewShotParams
+) -> tuple[Retriever, dict[int, float]]:
+    """Choose how many similar rows stand before a prompt: as many as make dev rows likeliest."""
+    losses = choose_count(index, language, dev, params)
+    retriever = Retriever(index, language, best_count(losses))
+    return retriever, losses
+
+
+def answer_by_retrieval(
+    base: BaseModelManifest,
+    retriever: Retriever,
+    losses: dict[int, float],
+    prompts: Sequence[Prompt],
+    params: GenerationParams,
+) -> Retrieved:
+    """Have the base answer after the rows that resemble each prompt; gives which those were."""
+    found = retrieve(retriever, prompts, params)
+    record = record_retrieved(retriever, losses, found)
+    identity = identity_of(base, record, found)
+    answer(identity, retriever.language, prompts, params, layout.PROMPT_BASELINES)
+    return record
+
+
 def main() -> int:
-    """Write both systems' answers and losses, and `few_shot_examples.json`."""
+    """Write every baseline's answers and losses, and which examples stood before the prompts."""
     params = load_params()
     training_set = read_training_set()
     base, template = read_base_model()
@@ -103,9 +136,18 @@ def main() -> int:
     fewer = ""
     if example_count < params.few_shot.examples:
         fewer = f", of {params.few_shot.examples} as many as fit"
+    retrieved = ""
+    if "retrieval" in AskedBaselines.read(layout.ASKED_BASELINES).baselines:
+        index = Index.of(training_set.train)
+        retriever, losses = choose_retriever(language, index, dev, params.few_shot)
+        record = answer_by_retrieval(
+            base, retriever, losses, prompts, params.generation
+        )
+        record.write(layout.RETRIEVED)
+        retrieved = f", and after up to {record.examples} similar training rows"
     print(
         f"{bare.rows} prompts answered by the base, "
-        f"bare and after {example_count} examples{fewer}"
+        f"bare and after {example_count} examples{fewer}{retrieved}"
     )
     return 0
 

@@ -131,6 +131,12 @@ def build_evidence(
         answers = trial.answers(system.system)
         rows += _build_rows(trial, answers, controls)
     made_by = {answers.system: answers.completions.spec for answers in trial.systems}
+    # Evidence says after which examples a baseline answered.
+    prefixes = {
+        answers.system: answers.completions.prompt_prefix_sha256
+        for answers in trial.systems
+        if answers.completions.prompt_prefix_sha256 is not None
+    }
     scored = list_scored_rows(rows)
     references = [prompt.references for prompt in trial.prompts]
     counted = [count_rows(file, scored, references) for file in own]
@@ -141,6 +147,7 @@ def build_evidence(
         "made_by": made_by,
         "settings": settings,
         "own_metrics": tuple(metric.record for metric in counted),
+        "prefixes": prefixes,
     }
     return evidence.model_copy(update=header)
 

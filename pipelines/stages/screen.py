@@ -40,7 +40,7 @@ from pipelines.metrics.needless import describe_needless, has_parts
 from pipelines.scoring.evidence_file import Evidence, read_evidence
 from pipelines.statistics.power import clusters_needed
 from pipelines.values.dataset import Interval
-from pipelines.values.evidence import OPTIONAL_COMPARATORS, Adapter, Scorecard, System
+from pipelines.values.evidence import Adapter, Scorecard, System
 from pipelines.values.own_metric import OwnMetricRecord
 from pipelines.values.serving_spec import ServingSpec
 from pipelines.values.verdict import (
@@ -69,11 +69,11 @@ class Case(Value):
 
     @property
     def comparators(self) -> tuple[System, ...]:
-        """Base and few-shot base always; the champion and the anchor where they were scored."""
+        """What the policy asks for always; every other system where it was scored."""
         return tuple(
             system
             for system in COMPARATORS
-            if system not in OPTIONAL_COMPARATORS
+            if system in self.policy.baselines
             or self.scorecard.system(system) is not None
         )
 

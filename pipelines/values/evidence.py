@@ -12,10 +12,12 @@ from pipelines.values.own_metric import OwnMetricRecord
 from pipelines.values.params import LoraParams
 from pipelines.values.serving_spec import ServingSpec
 
-# base and few_shot are the prompt-only baselines; champion and anchor are released versions.
-System = Literal["base", "few_shot", "adapter", "champion", "anchor"]
-OPTIONAL_COMPARATORS: tuple[System, ...] = ("champion", "anchor")
-"""Systems that are compared with where they exist."""
+# base, few_shot and retrieval are prompt-only baselines; champion and anchor were released.
+System = Literal["base", "few_shot", "retrieval", "adapter", "champion", "anchor"]
+RELEASED: tuple[System, ...] = ("champion", "anchor")
+"""Systems that other runs made: they are compared with where they exist."""
+OPTIONAL_COMPARATORS: tuple[System, ...] = ("retrieval", *RELEASED)
+"""Systems that are compared with where they exist, or where the policy asks for them."""
 
 
 class DevLoss(Value):
@@ -113,7 +115,7 @@ class Completions(Value):
     system: System
     spec: ServingSpec = Field(description="What answered.")
     prompt_prefix_sha256: str | None = Field(
-        description="The few-shot examples, for the few-shot base."
+        description="What stood before the prompts: few-shot examples, or the index."
     )
     # Of the prompts that were asked, in order: `score` refuses answers to others.
     prompts_sha256: str

@@ -13,6 +13,7 @@ from core.value import Value, first_problem
 from pipelines.values.dataset import DatasetVersion, Prompt, group_prompts, read_rows
 from pipelines.values.evidence import (
     OPTIONAL_COMPARATORS,
+    RELEASED,
     Adapter,
     Completion,
     Completions,
@@ -23,10 +24,12 @@ from pipelines.values.evidence import (
 
 V = TypeVar("V", bound=Value)
 DATA = Path("data")
-# Champion and anchor are optional: a first version has nothing to be compared with.
+# Champion and anchor are optional: a first version has nothing to be compared with. So is
+# retrieval: policies ask for it.
 FILES: dict[System, Path] = {
     "base": DATA / "prompt_baselines/base.json",
     "few_shot": DATA / "prompt_baselines/few_shot.json",
+    "retrieval": DATA / "prompt_baselines/retrieval.json",
     "adapter": DATA / "generate/adapter.json",
     "champion": DATA / "generate/champion.json",
     "anchor": DATA / "generate/anchor.json",
@@ -156,7 +159,7 @@ def _check_models(adapter: Adapter, systems: Iterable[SystemAnswers]) -> None:
         system = answers.system
         spec = answers.completions.spec
         # They were trained in other runs, and `read_comparators` has checked them.
-        if system in OPTIONAL_COMPARATORS:
+        if system in RELEASED:
             continue
         if spec.base_digest != adapter.base_digest:
             raise DamagedFile(
@@ -180,7 +183,7 @@ def _check_configuration(systems: Iterable[SystemAnswers]) -> None:
     specs = {
         answers.system: answers.completions.spec.with_adapter(None)
         for answers in systems
-        if answers.system not in OPTIONAL_COMPARATORS
+        if answers.system not in RELEASED
     }
     # The first difference is enough: one run of the stages makes them all the same.
     for system, spec in specs.items():

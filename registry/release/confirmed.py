@@ -4,25 +4,32 @@
 block was opened, once and at this level, the ledger says: `registry.ledger.confirmations`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import DamagedFile
 from core.files import sha256_of
 from pipelines.gates.comparisons import list_differences
-from pipelines.gates.confirmation import compare_on_block, find_block_faults
+from pipelines.gates.confirmation import (
+    choose_prompt,
+    compare_on_block,
+    find_block_faults,
+)
 from pipelines.gates.policy import ScreenPolicy
 from pipelines.scoring.evidence_file import Evidence, read_evidence
 from pipelines.values.champion import ChampionInput
 from pipelines.values.dataset import Row, read_rows
 from pipelines.values.evidence import Scorecard
 from pipelines.values.reserve import Block, Confirmation
+from pipelines.values.verdict import Comparison
 from registry.ledger.entries import BlockClosed, BlockOpened
 
 FOLDER = "confirmation"
 _STORED, ROWS, _EVIDENCE = "confirmation.json", "rows.jsonl", "evidence.parquet"
-FILES = (_STORED, ROWS, _EVIDENCE)
+RETRIEVED = "retrieved_examples.json"
+"""Only there where the block was compared with retrieval."""
+FILES = (_STORED, ROWS, _EVIDENCE, RETRIEVED)
 
 
 @dataclass(frozen=True)
@@ -108,11 +115,17 @@ def confirm_again(stored: StoredConfirmation, policy: ScreenPolicy) -> Confirmat
 def confirmation_differences(
     folder: Path,
     stored: StoredConfirmation,
-    opened: Opened,
     scorecard: Scorecard,
     policy: ScreenPolicy,
+    comparisons: Sequence[Comparison],
 ) -> Iterator[str]:
-    """Where a confirmation does not follow from its evidence, or is about something else."""
+    """Where a confirmation does not follow from its evidence, or is about something else.
+
+    `comparisons` are those on the rows that judge every candidate.
+    """
+    opened = stored.opened
+    if opened is None:
+        return
     again = confirm_again(stored, policy)
     yield from list_differences(
         "confirmation",
@@ -126,7 +139,9 @@ def confirmation_differences(
         standing,
     )
     champion = ChampionInput.read(folder / "champion.json").champion
-    adapters = {"adapter": scorecard.adapter.sha256, "few_shot": None}
+    # Which prompt is the best one follows from the other evidence.
+    prompt = choose_prompt(comparisons, policy.primary)
+    adapters = {"adapter": scorecard.adapter.sha256, prompt: None}
     if champion is not None:
         adapters = {
             "adapter": scorecard.adapter.sha256,

@@ -27,7 +27,7 @@ from pipelines.stages.admit import admit
 from pipelines.stages.screen import list_rules, screen_evidence
 from pipelines.values.champion import ChampionInput
 from pipelines.values.dataset import BiasReport, DatasetVersion, ValidationReport
-from pipelines.values.evidence import OPTIONAL_COMPARATORS, Scorecard, System
+from pipelines.values.evidence import RELEASED, Scorecard, System
 from pipelines.values.training_set import read_admission
 from pipelines.values.verdict import (
     STATISTICS,
@@ -38,13 +38,16 @@ from pipelines.values.verdict import (
     Undecided,
     read_screen_verdict,
 )
+from registry.release.confirmed import FOLDER as CONFIRMATION_FOLDER
 from registry.release.confirmed import (
+    RETRIEVED,
     StoredConfirmation,
     confirm_again,
     confirmation_differences,
     read_confirmation,
 )
 from registry.release.own_metrics import copy_differences, find_metrics
+from registry.release.prompted import prefix_differences
 from registry.release.stored_files import file_differences
 from registry.release.stored_inputs import input_differences, prompt_differences
 
@@ -101,6 +104,7 @@ def recompute(
     champion = ChampionInput.read(folder / "champion.json")
     differences += maker_differences(scorecard, champion, evidence)
     differences += input_differences(folder, scorecard, evidence)
+    differences += prefix_differences(folder, evidence)
     differences += file_differences(folder, scorecard)
     # Another policy is asked about the evidence, not whether it would have admitted the data.
     if policy_file is None:
@@ -208,18 +212,23 @@ def _confirmation_differences(
 ) -> Iterator[str]:
     """Where the opened block's evidence does not follow from itself, or is about other things."""
     stored = screening.confirmation
-    if stored is None or stored.opened is None:
+    if stored is None:
         return
-    evidence = stored.opened.evidence
     yield from confirmation_differences(
         folder,
         stored,
-        stored.opened,
         screening.scorecard,
         screening.policy.gates.screen,
+        screening.verdict.comparisons,
     )
+    # A reason why no block was opened rests on no evidence.
+    if stored.opened is None:
+        return
+    evidence = stored.opened.evidence
     yield from statistics_differences(evidence, project)
     yield from prompt_differences(stored.opened.rows, evidence)
+    retrieved = f"{CONFIRMATION_FOLDER}/{RETRIEVED}"
+    yield from prefix_differences(folder, evidence, retrieved)
     if evidence.settings != screening.evidence.settings:
         yield "confirmation: it was counted under other settings than the rest"
 
@@ -402,7 +411,7 @@ def rival_differences(
         system: comparator.version for system, comparator in champion.comparators()
     }
     differences = []
-    for system in OPTIONAL_COMPARATORS:
+    for system in RELEASED:
         # In both places: a scorecard can be complete while rows are missing in the evidence.
         presence = {
             "": scorecard.system(system) is not None,
@@ -423,10 +432,11 @@ def maker_differences(
     scorecard: Scorecard, champion: ChampionInput, evidence: Evidence
 ) -> Iterator[str]:
     """Systems whose adapter or configuration in the evidence is not that of the files beside it."""
-    # Base and few-shot base answer without an adapter.
+    # The base answers without an adapter, whatever stands before the prompts.
     adapters: dict[System, str | None] = {
         "base": None,
         "few_shot": None,
+        "retrieval": None,
         "adapter": scorecard.adapter.sha256,
     }
     for comparator_system, comparator in champion.comparators():

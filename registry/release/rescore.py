@@ -25,7 +25,7 @@ from registry.release.recorded_verdict import recorded_findings
 
 PREDECESSOR = "anchor"
 """The system under which the predecessor is scored."""
-_PROMPTED = frozenset({"base", "few_shot"})
+_PROMPTED = frozenset({"base", "few_shot", "retrieval"})
 _OF_GROUPS = frozenset({"output bias", "output refusals", "output selection"})
 """Rules of `screen` that a release fails by itself: what it does to groups of people."""
 _DRIVER = "controller"

@@ -54,9 +54,9 @@ def sealed(
     checkout = make_checkout(root / "assay", cloned, empty_mlflow)
     policy = checkout.root / "registry/policies/default.yaml"
     text = policy.read_text(encoding="utf-8")
-    policy.write_text(
-        text.replace("reserve: none", "reserve: sealed"), encoding="utf-8"
-    )
+    # Retrieval too: the block compares with whichever prompt came nearest.
+    asks = "reserve: sealed\n  baselines: [base, few_shot, retrieval]"
+    policy.write_text(text.replace("reserve: none", asks), encoding="utf-8")
     data = write_rows(root / "letters.jsonl", learnable_rows(ROWS))
     arguments = tuple(run_arguments(data, tiny_base))
     return Sealed(checkout, arguments, checkout.assay(*arguments))

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from pipelines.gates.confirmation import (
+    choose_prompt,
     confirm,
     cut_block,
     find_block_faults,
@@ -208,3 +209,34 @@ def test_rows_of_a_block_are_those_that_were_opened_and_no_others() -> None:
 def test_a_group_whose_name_is_no_text_has_a_key() -> None:
     assert key_of("\ud800") != key_of("?")
     assert len(key_of("")) == 32
+
+
+def lead(against: str, difference: float, metric: str = "chrf") -> Comparison:
+    facts = {"low": difference, "high": difference, "standard_error": 1.0}
+    return Comparison.model_validate(
+        {
+            "metric": metric,
+            "against": against,
+            "difference": difference,
+            "clusters": 40,
+            **facts,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("comparisons", "chosen"),
+    [
+        ((), "few_shot"),
+        ((lead("few_shot", 3.0),), "few_shot"),
+        ((lead("few_shot", 3.0), lead("retrieval", 2.9)), "retrieval"),
+        ((lead("few_shot", 2.9), lead("retrieval", 3.0)), "few_shot"),
+        # Of equal ones that which every policy asks for.
+        ((lead("few_shot", 3.0), lead("retrieval", 3.0)), "few_shot"),
+        ((lead("few_shot", 3.0), lead("retrieval", 1.0, "bleu")), "few_shot"),
+    ],
+)
+def test_a_block_compares_with_the_prompt_that_came_nearest(
+    comparisons: tuple[Comparison, ...], chosen: str
+) -> None:
+    assert choose_prompt(comparisons, "chrf") == chosen

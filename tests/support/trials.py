@@ -382,7 +382,8 @@ def write_trial(
 
 def write_answers(folder: Path, answers: SystemAnswers) -> None:
     """Write one system's answers where `score` looks for them."""
-    stage = "prompt_baselines" if answers.system in {"base", "few_shot"} else "generate"
+    prompted = {"base", "few_shot", "retrieval"}
+    stage = "prompt_baselines" if answers.system in prompted else "generate"
     digests = {}
     for kind, lines in (("answers", answers.answers), ("losses", answers.losses)):
         path = Path(f"data/{stage}/{answers.system}.{kind}.jsonl")
