@@ -140,8 +140,12 @@ def _estimate(
 @click.option(
     "--adapter",
     type=_FILE,
-    required=True,
     help="Folder with adapter_config.json and adapter_model.safetensors.",
+)
+@click.option(
+    "--prompt",
+    metavar="FILE|few-shot",
+    help="YAML with a system message, examples, or both; or the examples of the few-shot search.",
 )
 @_training_options
 @JUNIT
@@ -152,21 +156,24 @@ def judge(
     ctx: click.Context,
     /,
     *,
-    adapter: Path,
+    adapter: Path | None,
+    prompt: str | None,
     junit: Path | None,
     markdown: Path | None,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Judge a LoRA adapter that was trained elsewhere, and register it if it passes.
+    """Judge an adapter that was trained elsewhere, or a prompt; register it if it passes.
 
-    Nothing is trained. The adapter meets the same rows, gates and comparisons as one of `assay
-    run`; verdict and version page say that it was trained elsewhere.
+    Nothing is trained. It meets the same rows, gates and comparisons as an adapter of `assay run`;
+    verdict and version page say where it comes from.
     """
     from flows.start import request_from, run_training
 
+    if (adapter is None) == (prompt is None):
+        raise click.UsageError("Give one of --adapter and --prompt.")
     request = request_from(**options)
-    outcome = run_training(request, adapter)
+    outcome = run_training(request, adapter, prompt)
     if junit or markdown:
         _write_reports(outcome, junit, markdown)
     if as_json:

@@ -20,6 +20,8 @@ from flows.run.request import TrainRequest, check_request, read_template_file
 from pipelines import layout
 from pipelines.gates.policy import load_policy
 from pipelines.models.foreign_config import read_foreign_adapter
+from pipelines.models.prompt_files import read_prompt_file
+from pipelines.values.fixed_prompt import FEW_SHOT
 from pipelines.values.params import BaseModelParams, Params, parse_assignment
 
 _LONGEST_MODEL_NAME = 100
@@ -63,10 +65,13 @@ def request_from(**options: Any) -> TrainRequest:
     return request
 
 
-def run_training(request: TrainRequest, adapter: Path | None = None) -> Outcome:
+def run_training(
+    request: TrainRequest, adapter: Path | None = None, prompt: str | None = None
+) -> Outcome:
     """Run the flow `train` under a Prefect server, the run's own where none is configured.
 
-    With an `adapter` that was trained elsewhere: the flow `judge-adapter`, which trains nothing.
+    With an `adapter` that was trained elsewhere, or a `prompt`: the flow that judges it, which
+    trains nothing.
     `RunStopped` where the run is told to stop; what it did is kept. `OperationError` where a server
     that is configured cannot be used, before anything else happens.
     """
@@ -78,6 +83,8 @@ def run_training(request: TrainRequest, adapter: Path | None = None) -> Outcome:
     # Before a server is started for it.
     if adapter is not None:
         read_foreign_adapter(adapter)
+    if prompt is not None and prompt != FEW_SHOT:
+        read_prompt_file(Path(prompt))
     project = find_project(Settings().home)
     _check_python()
     make_home(project.home)
@@ -85,12 +92,17 @@ def run_training(request: TrainRequest, adapter: Path | None = None) -> Outcome:
     try:
         with ended_by_sigterm(), prefect_server(project.home), prefect_answers():
             # Prefect reads its settings when it is imported: not before the server is known.
-            from flows.judge_adapter import judge_adapter
+            from flows.judge_brought import judge_adapter, judge_prompt
             from flows.run.report import show
             from flows.train import train
             from registry.mlflow.home_store import open_store
 
-            outcome = judge_adapter(request, adapter) if adapter else train(request)
+            if adapter is not None:
+                outcome = judge_adapter(request, adapter)
+            elif prompt is not None:
+                outcome = judge_prompt(request, prompt)
+            else:
+                outcome = train(request)
             show(outcome, open_store(project).address)
     # Ctrl-C between two stages or in a wait for another run; a stage reports it itself.
     except KeyboardInterrupt as interrupt:

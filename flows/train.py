@@ -3,7 +3,8 @@
     raw rows ─ split ─ ValidationReport ─ BiasReport ─admit─ TrainingSet ─ Adapter ─ Completions
              ─ Scorecard ─screen─ Finalist ─ Confirmation ─ ModelVersion @challenger
 
-Either gate may answer Rejection or Undecided instead. The run ends there and is recorded.
+Either gate may answer Rejection or Undecided instead. The run ends there and is recorded. What was
+brought, an adapter of another tool or a prompt, goes the same path: `flows/judge_brought.py`.
 """
 
 from prefect import flow
@@ -12,6 +13,7 @@ from core.project import Project, find_project
 from core.settings import Settings
 from flows.run.artifacts import Verdict
 from flows.run.attempt import Attempt
+from flows.run.candidate import Candidate
 from flows.run.comparators import place_comparators
 from flows.run.dead_runs import end_dead_runs
 from flows.run.mlflow_run import ended_on_error, flat_params, forwarded_progress
@@ -53,14 +55,22 @@ def train(request: TrainRequest) -> Outcome:
 
 def train_to_verdict(project: Project, request: TrainRequest) -> Outcome:
     """Go the whole path inside the present flow run; a rejection is a result, not a failure."""
+    candidate = Candidate(title=request.title, make=_fine_tune)
+    return to_verdict(project, request, candidate)
+
+
+def to_verdict(
+    project: Project, request: TrainRequest, candidate: Candidate
+) -> Outcome:
+    """Take a candidate from the request's rows to its verdict, in a workspace of its own."""
     store = open_store(project)
     # A version that cannot be entered could never be released: fail before anything is trained.
     open_ledger(project.home)
     end_dead_runs(store, project)
     with open_workspace(project, request) as workspace:
-        outcome = _train_in(workspace, store, request)
+        outcome = _judge_in(workspace, store, request.model, candidate)
         # Its scores may be of an older Assay.
-        if outcome.is_champion:
+        if outcome.is_champion and not candidate.brought:
             rows = revision_in(workspace.root)
             outcome = score_with_new_code(workspace, store, outcome, rows)
         publish(outcome, store.address)
@@ -68,20 +78,23 @@ def train_to_verdict(project: Project, request: TrainRequest) -> Outcome:
         return outcome
 
 
-def _train_in(workspace: Workspace, store: Store, request: TrainRequest) -> Outcome:
+def _judge_in(
+    workspace: Workspace, store: Store, model: str, candidate: Candidate
+) -> Outcome:
     """The outcome of the same work before where there is one, else that of a new attempt."""
-    model = request.model
     # Who wanted the run, and on which rows: MLflow's pages show both.
     tags = {
         MODEL: model,
         AUTHOR: acting_name(workspace.project.root),
         DATA_REVISION: revision_in(workspace.root),
         WORKSPACE: workspace.run_id,
+        **candidate.tags,
     }
     # Inputs are placed before the work is identified: its digest covers them.
     version_inputs(workspace)
     place_comparators(store, model, workspace)
-    logical_run, recipe = identify(workspace.root, model), recipe_of(workspace.root)
+    logical_run = candidate.work(identify(workspace.root, model))
+    recipe = candidate.work(recipe_of(workspace.root))
     place_seen_groups(workspace, store, model, logical_run)
     # Asked first: a recipe of the champion is no new logical run once the champion has changed.
     outcome = outcome_of_recipe(
@@ -93,7 +106,7 @@ def _train_in(workspace: Workspace, store: Store, request: TrainRequest) -> Outc
     if outcome is not None:
         return outcome
     # An attempt that was cut short is found here by its logical run and resumed.
-    run = store.runs.begin(logical_run, request.title, {**tags, RECIPE: recipe})
+    run = store.runs.begin(logical_run, candidate.title, {**tags, RECIPE: recipe})
     attempt = Attempt(
         workspace,
         store,
@@ -106,25 +119,30 @@ def _train_in(workspace: Workspace, store: Store, request: TrainRequest) -> Outc
         return outcome
     with ended_on_error(store, run):
         store.runs.log_params(run.run_id, flat_params(workspace))
-        return record_verdict(attempt, train_and_evaluate(attempt))
+        return record_verdict(attempt, _make_and_evaluate(attempt, candidate))
 
 
-def train_and_evaluate(attempt: Attempt) -> Verdict | Champion:
+def _make_and_evaluate(attempt: Attempt, candidate: Candidate) -> Verdict | Champion:
     """Run every stage in its order, up to the gate that ends the run.
 
-    Where training makes the champion's own adapter again, that champion is the answer: no gate
-    compares a model with itself.
+    Where the candidate is the champion once more, that champion is the answer: no gate compares a
+    model with itself.
     """
     refusal = admit_rows(attempt.workspace)
     if refusal is not None:
         return refusal
-    # Only training takes long enough for curves.
-    with forwarded_progress(attempt):
-        run_stage(attempt.workspace, "fine_tune")
+    candidate.make(attempt)
     champion = champion_made_again(attempt.root)
     if champion is not None:
         return champion
     note_scored_groups(attempt.workspace, attempt.model)
     verdict = evaluate_adapter(attempt.workspace)
+    candidate.follow(attempt)
     # The rows that judge every candidate only propose: others, which chose nothing, confirm.
     return confirm_on_reserve(attempt, verdict)
+
+
+def _fine_tune(attempt: Attempt) -> None:
+    # Only training takes long enough for curves.
+    with forwarded_progress(attempt):
+        run_stage(attempt.workspace, "fine_tune")

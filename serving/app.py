@@ -99,7 +99,7 @@ class _PromptEncoder:
         self._engine = engine
         self._long_prompt = asyncio.Lock()
 
-    async def encode(self, messages: Sequence[Message]) -> list[int]:
+    async def encode(self, messages: Sequence[Message], model: str) -> list[int]:
         """As the engine's own `prompt_ids`, beside the event loop."""
         lengths = (len(message.content) for message in messages)
         is_long = sum(lengths) > _LONG_PROMPT
@@ -110,6 +110,7 @@ class _PromptEncoder:
             return await asyncio.to_thread(
                 prompt_ids,
                 messages,
+                model,
             )
 
 
@@ -245,7 +246,7 @@ async def _fit_into_context(
         fact = f"max_tokens {limit} leaves no room for a prompt"
         raise _context_error(engine, fact, "max_tokens")
     messages = [message.as_message() for message in chat.messages]
-    prompt = await encoder.encode(messages)
+    prompt = await encoder.encode(messages, chat.model)
     room = engine.context_tokens - len(prompt)
     if room < 1:
         fact = f"the messages have {len(prompt)}"

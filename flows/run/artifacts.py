@@ -123,16 +123,25 @@ def lineage_of(workspace: Workspace, policy_sha256: str, logical_run: str) -> Li
         policy_sha256=policy_sha256,
         policy_name=load_policy(root / layout.POLICY).gates.name,
         elsewhere=_said_of_training(root),
+        prompt=_said_of_prompt(root),
     )
+
+
+def _said_of_prompt(root: Path) -> str | None:
+    """What a page says of a prompt that was judged; None of an adapter."""
+    path = root / layout.ADAPTER
+    prompt = Adapter.read(path).prompt if path.is_file() else None
+    return None if prompt is None else f"{prompt.text}."
 
 
 def _said_of_training(root: Path) -> str | None:
     """What a page says of an adapter that was trained elsewhere; None of any other."""
     path = root / layout.ADAPTER
     # A run that a gate ended before has no adapter.
-    brought = Adapter.read(path).elsewhere if path.is_file() else None
-    if brought is None:
+    adapter = Adapter.read(path) if path.is_file() else None
+    if adapter is None or adapter.elsewhere is None:
         return None
+    brought = adapter.elsewhere
     sentences = [UNCLAIMED, *brought.notes]
     if brought.stated_base is not None:
         sentences.append(f"Its configuration calls the base {brought.stated_base}")

@@ -221,7 +221,9 @@ class _Opening:
         champion = ChampionInput.read(self._root / layout.CHAMPION_INPUT).champion
         if champion is None:
             primary = screen_policy(self._root).primary
-            return choose_prompt(self.finalist.comparisons, primary), None
+            itself = self.finalist.adapter.is_baseline
+            compared = self.finalist.comparisons
+            return choose_prompt(compared, primary, itself), None
         return "champion", champion.adapter.sha256
 
     def _read_sealed(self) -> tuple[Row, ...]:

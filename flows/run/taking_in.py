@@ -1,6 +1,7 @@
 """An adapter that was trained elsewhere, put where training would have put one, and probed."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from prefect import task
@@ -21,20 +22,25 @@ from pipelines.values.dataset import DatasetVersion, Row, read_rows
 from pipelines.values.evidence import Adapter
 from pipelines.values.training_set import read_training_set
 
-_ADAPTER_FOLDER = layout.FINE_TUNE / "adapter"
+ADAPTER_FOLDER = layout.FINE_TUNE / "adapter"
 _GAINS = layout.FINE_TUNE / "gains.jsonl"
 
 
 def place_adapter(workspace: Workspace, foreign: ForeignAdapter) -> None:
     """Take the adapter into the workspace as a Prefect task; `UnsafeAdapter` says why not."""
+    run_taking_in(lambda: _take_in(workspace, foreign))
+
+
+def run_taking_in(take: Callable[[], str]) -> None:
+    """Run `take` as a Prefect task, and print the line that it gives as a stage's."""
     started = time.monotonic()
     taking_in = task(
         name="take_in",
         task_run_name="take_in",
         cache_policy=NO_CACHE,
         persist_result=False,
-    )(_take_in)
-    summary = taking_in(workspace, foreign)
+    )(take)
+    summary = taking_in()
     run = StageRun(
         stage="take_in",
         seconds=time.monotonic() - started,
@@ -70,13 +76,13 @@ def _take_in(workspace: Workspace, foreign: ForeignAdapter) -> str:
     root, params = workspace.root, workspace.params.generation
     base, template = read_base_model(root / layout.BASE_MODEL)
     folder = locate_base_model(base, workspace.home)
-    lora = take_in(foreign, base, folder, root / _ADAPTER_FOLDER)
+    lora = take_in(foreign, base, folder, root / ADAPTER_FOLDER)
     language = load_language_model(
         base,
         folder,
         template,
         params.precision,
-        root / _ADAPTER_FOLDER,
+        root / ADAPTER_FOLDER,
     )
     train, dev = _rows_of(root)
     of_train = measure(language, draw_rows(train), params.batch_size)
@@ -84,7 +90,7 @@ def _take_in(workspace: Workspace, foreign: ForeignAdapter) -> str:
     gains = [*of_train.gains(), *of_dev.gains()]
     write_jsonl(root / _GAINS, (gain.model_dump() for gain in gains))
     adapter = record_taken_in(
-        (root, _ADAPTER_FOLDER),
+        (root, ADAPTER_FOLDER),
         foreign,
         lora,
         base,
@@ -107,8 +113,7 @@ def _summarise(adapter: Adapter, foreign: ForeignAdapter) -> str:
     looks = adapter.dev_losses
     without = f"{looks[0].loss:.3f}"
     with_it = f"{looks[1].loss:.3f}"
-    rank = adapter.lora.r
-    first = f"trained elsewhere, rank {rank}, dev loss {without} → {with_it}"
+    first = f"trained elsewhere, rank {foreign.lora.r}, dev loss {without} → {with_it}"
     lines = [first, *foreign.provenance.notes]
     return "\n".join(lines)
 

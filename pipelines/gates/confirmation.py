@@ -16,7 +16,7 @@ from pipelines.rows.contents import digest_contents
 from pipelines.scoring.evidence_file import Evidence
 from pipelines.statistics.bootstrap import paired_difference, sums_by_group
 from pipelines.values.dataset import Row, group_prompts
-from pipelines.values.evidence import Resampling
+from pipelines.values.evidence import Resampling, System
 from pipelines.values.reserve import (
     Block,
     Confirmation,
@@ -76,20 +76,25 @@ def cut_block(
     return Cut(tuple(block), 0)
 
 
-def choose_prompt(comparisons: Sequence[Comparison], primary: str) -> Opponent:
-    """The baseline that came nearest to the adapter on the rows that judge every candidate.
+_PROMPTS: tuple[Opponent, ...] = ("few_shot", "retrieval", "base")
 
-    One comparison is made on a block, and these rows chose nothing there.
+
+def choose_prompt(
+    comparisons: Sequence[Comparison], primary: str, itself: System | None = None
+) -> Opponent:
+    """The baseline that came nearest to the candidate on the rows that judge every one.
+
+    One comparison is made on a block, and these rows chose nothing there. A prompt that is a
+    baseline `itself` is not compared with it.
     """
-    best: Opponent = "few_shot"
     leads = {
         comparison.against: comparison.difference
         for comparison in comparisons
         if comparison.metric == primary
     }
-    # Asked so that what was not compared is not chosen.
-    is_nearer = leads.get("retrieval", math.inf) < leads.get(best, math.inf)
-    return "retrieval" if is_nearer else best
+    # What was not compared comes last; of equals the first, as every policy asks for it.
+    others = [prompt for prompt in _PROMPTS if prompt != itself]
+    return min(others, key=lambda prompt: leads.get(prompt, math.inf))
 
 
 def compare_on_block(

@@ -14,8 +14,10 @@ from pydantic import ConfigDict, Field, ValidationError
 from core.errors import DamagedFile, UnsafeAdapter
 from core.files import digest_of_files, sha256_of
 from core.value import Value, first_problem
+from pipelines.models.prompt_files import check_prompt
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.evidence import Adapter
+from pipelines.values.fixed_prompt import FILE as PROMPT
 from pipelines.values.params import LoraParams
 
 CONFIG = "adapter_config.json"
@@ -70,13 +72,21 @@ class _LoraConfig(Value):
 def check_adapter(folder: Path, adapter: Adapter, base: BaseModelManifest) -> None:
     """Return only if `folder` is the recorded adapter, belongs to `base`, and is safe to load.
 
-    Its weights have to be plain finite LoRA weights. `DamagedFile` where bytes differ from the
-    record, `UnsafeAdapter` where they agree with it and must not be loaded all the same.
+    It has to be plain finite LoRA weights, or a prompt and nothing else. `DamagedFile` where bytes
+    differ from the record, `UnsafeAdapter` where they agree and must not be loaded all the same.
     """
     check_kinds(folder, recorded=set(adapter.files))
     # Digests first: what follows may take the files for what the record says.
     _check_digests(folder, adapter)
     _check_base(adapter, base)
+    if adapter.prompt is not None:
+        check_prompt(folder, adapter.prompt, adapter.files)
+        return
+    if adapter.lora is None:
+        raise DamagedFile(
+            f"The record of {folder} names neither LoRA weights nor a prompt. "
+            "Fetch the package again."
+        )
     check_plain_lora(folder, adapter.lora)
 
 
@@ -126,7 +136,8 @@ def _check_kind(path: Path, *, is_recorded: bool) -> None:
 
 
 def _check_digests(folder: Path, adapter: Adapter) -> None:
-    missing = {CONFIG, WEIGHTS} - set(adapter.files)
+    needed = {CONFIG, WEIGHTS} if adapter.prompt is None else {PROMPT}
+    missing = needed - set(adapter.files)
     if missing:
         names = " and ".join(sorted(missing))
         raise DamagedFile(

@@ -7,7 +7,7 @@ Both come out of one rendering. An answer that is encoded by itself can begin wi
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ from pipelines.models.markup import (
 )
 from pipelines.models.template import RenderingError, find_ending, render
 from pipelines.values.dataset import Message
+from pipelines.values.fixed_prompt import FixedPrompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -54,6 +55,8 @@ class ChatEncoder:
     """What the tokenizer writes for text that it has no tokens for."""
     chat: "_Chat | None"
     """None: completion mode."""
+    prompt: FixedPrompt | None = None
+    """What stands before every conversation; None: nothing does."""
 
     @classmethod
     def load(cls, folder: Path, template: str | None) -> "ChatEncoder":
@@ -67,6 +70,15 @@ class ChatEncoder:
         ends = find_end_tokens(tokenizer, folder, ending)
         chat = None if template is None else _Chat.of(tokenizer, template)
         return cls(tokenizer, ends, _find_unknown_ids(tokenizer), chat)
+
+    def with_prompt(self, prompt: FixedPrompt) -> "ChatEncoder":
+        """The same encoder, for a prompt that is judged and served as an adapter is."""
+        return replace(self, prompt=prompt)
+
+    @property
+    def bare(self) -> "ChatEncoder":
+        """The same encoder without a prompt: the base's own."""
+        return replace(self, prompt=None)
 
     @property
     def end_id(self) -> int:
@@ -92,6 +104,7 @@ class ChatEncoder:
         `UnusableRow` where the template refuses the conversation, or leaves out what is said
         in it.
         """
+        messages = self._behind_prompt(messages)
         if self.chat is None:
             return self._encode_plain(_join(messages))
         prompt = self.chat.render(messages, PROMPT)
@@ -105,6 +118,7 @@ class ChatEncoder:
         or rewrites the example, where the tokenizer cannot write the answer, or where the answer
         holds a token that ends a turn.
         """
+        messages = self._behind_prompt(messages)
         if self.chat is None:
             prompt_ids, answer_ids = self._encode_completion(messages, answer)
         else:
@@ -136,6 +150,10 @@ class ChatEncoder:
             skip_special_tokens=False,
         )
         return str(text)
+
+    def _behind_prompt(self, messages: Sequence[Message]) -> Sequence[Message]:
+        # Here alone, where every conversation of scoring and of serving passes.
+        return messages if self.prompt is None else self.prompt.before(messages)
 
     def _encode_completion(self, messages: Sequence[Message], answer: str) -> Example:
         prompt = _join(messages)

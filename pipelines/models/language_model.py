@@ -18,6 +18,7 @@ from core.errors import UnusableBaseModel, UnusableRow, first_line
 from pipelines.models.attention import leave_out_cudnn_attention
 from pipelines.models.batching import Batching, choose_batching, cut_into_batches
 from pipelines.models.chat import ChatEncoder
+from pipelines.models.prompt_files import has_prompt, read_prompt
 from pipelines.values.base_manifest import BaseModelManifest
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def load_language_model(
     precision: Precision,
     adapter: Path | None = None,
 ) -> LanguageModel:
-    """Load the weights in `folder`, and the LoRA weights in `adapter` on top.
+    """Load the weights in `folder`, and the LoRA weights or the prompt in `adapter` on top.
 
     Both are expected to be checked already. `UnusableBaseModel` where the base does not load.
     """
@@ -108,11 +109,14 @@ def load_language_model(
         ) from error
     forget_generation_settings(model)
     batching = choose_batching(model)
-    if adapter is not None:
+    encoder = ChatEncoder.load(folder, template)
+    if adapter is not None and has_prompt(adapter):
+        encoder = encoder.with_prompt(read_prompt(adapter))
+    elif adapter is not None:
         model = _add_adapter(model, adapter)
     return LanguageModel(
         model=model.to(device).eval(),
-        encoder=ChatEncoder.load(folder, template),
+        encoder=encoder,
         device=device,
         precision=precision,
         context_tokens=base.context_tokens,

@@ -79,6 +79,10 @@ class Questions:
         )
         self._ask(identity, folder)
 
+    def ask_base(self) -> None:
+        """Have the base answer as it is."""
+        self._ask(Identity(system="base", base=self.base), None)
+
     def ask_few_shot(self, examples: Messages) -> None:
         """Have the bare base answer after the examples that were chosen on dev rows."""
         # No adapter: the examples are all that the base gets, as on the held-out rows.
@@ -191,6 +195,8 @@ def _answer_block(block: Block, prompts: tuple[Prompt, ...], params: Params) -> 
         champion = comparators["champion"].adapter
         champion_folder = layout.CHAMPION / "champion"
         questions.ask_adapter("champion", champion, champion_folder)
+    elif block.against == "base":
+        questions.ask_base()
     elif block.against == "retrieval":
         train = read_training_set().train
         questions.ask_retrieval(Retrieved.read(layout.RETRIEVED), train)

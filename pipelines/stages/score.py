@@ -58,6 +58,7 @@ def score(trial: Trial, params: Params, min_group_size: int, into: Path) -> Scor
         settings,
         [own_metric_file(name, Path()) for name in own],
     )
+    _check_claim(trial, evidence)
     # In the order of the parameters.
     metrics = [evidence.metric_named(name) for name in params.score.metrics]
     # Before anything is written: a doubtful number must not be found on disk.
@@ -173,6 +174,17 @@ def check_against_evaluate(evidence: Evidence, metrics: Sequence[Metric]) -> Non
                     f"{metric.name} of {system} is {ours!r} from its statistics "
                     f"and {theirs!r} from evaluate. Install what `assay doctor` names."
                 )
+
+
+def _check_claim(trial: Trial, evidence: Evidence) -> None:
+    """`IncompleteEvidence` where a prompt claims to be the few-shot baseline and is not."""
+    prompt = trial.adapter.prompt
+    # It would not be compared with that baseline.
+    if prompt is not None and prompt.contradicts(evidence.prefixes.get("few_shot")):
+        raise IncompleteEvidence(
+            "The prompt is recorded as the few-shot baseline, and that baseline answered after "
+            "other examples. Run `assay judge --prompt few-shot` again."
+        )
 
 
 def _build_rows(

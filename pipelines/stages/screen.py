@@ -19,6 +19,7 @@ from core.value import Value, first_problem
 from pipelines import layout
 from pipelines.gates.bias_check import output_bias
 from pipelines.gates.comparisons import COMPARATORS, OTHERS, compare, score_differences
+from pipelines.gates.fixed_prompt import check_prompt_record
 from pipelines.gates.no_evidence import (
     describe_flat,
     has_spread,
@@ -70,11 +71,14 @@ class Case(Value):
     @property
     def comparators(self) -> tuple[System, ...]:
         """What the policy asks for always; every other system where it was scored."""
+        asked = self.policy.baselines
+        # A prompt that is a baseline itself cannot be better than it.
+        itself = self.scorecard.adapter.is_baseline
         return tuple(
             system
             for system in COMPARATORS
-            if system in self.policy.baselines
-            or self.scorecard.system(system) is not None
+            if system != itself
+            if system in asked or self.scorecard.system(system) is not None
         )
 
     @property
@@ -306,6 +310,8 @@ def check_training(adapter: Adapter) -> Finding:
     """
     if adapter.elsewhere is not None:
         return check_taken_in(adapter)
+    if adapter.prompt is not None:
+        return check_prompt_record(adapter, adapter.prompt)
     first_loss = adapter.dev_losses[0].loss
     # NaN where the best step has no look: it is below nothing.
     best_loss = math.nan

@@ -8,6 +8,7 @@ from core.files import digest_of_json
 from core.value import FileDigest, Value
 from pipelines.values.dataset import BiasReport, Interval
 from pipelines.values.elsewhere import TrainedElsewhere
+from pipelines.values.fixed_prompt import PromptRecord
 from pipelines.values.own_metric import OwnMetricRecord
 from pipelines.values.params import LoraParams
 from pipelines.values.serving_spec import ServingSpec
@@ -38,7 +39,7 @@ class Adapter(Value):
     base_digest: str
     # Weights that were trained under one template answer worse under another.
     chat_template_sha256: str | None
-    lora: LoraParams
+    lora: LoraParams | None = Field(description="None: a prompt, and no weights.")
     steps: int
     train_loss: float
     dev_losses: tuple[DevLoss, ...] = Field(
@@ -62,6 +63,16 @@ class Adapter(Value):
         exclude_if=lambda elsewhere: elsewhere is None,
         description="None: Assay trained it. Else steps are 0 and losses were measured here.",
     )
+    prompt: PromptRecord | None = Field(
+        default=None,
+        exclude_if=lambda prompt: prompt is None,
+        description="A prompt in place of weights: what stands before every conversation.",
+    )
+
+    @property
+    def is_baseline(self) -> System | None:
+        """The baseline that it is itself, with which nothing compares it."""
+        return None if self.prompt is None else self.prompt.same_as
 
 
 class Completion(Value):

@@ -22,7 +22,7 @@ SCORED_GROUPS = "scored_groups"
 """The home's folder that holds for each model which groups any candidate was scored on."""
 Key = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 """A group without its name: the beginning of the name's SHA-256."""
-Opponent = Literal["champion", "few_shot", "retrieval"]
+Opponent = Literal["champion", "few_shot", "retrieval", "base"]
 """What a confirmation compares with: the champion, or the best prompt where nothing serves."""
 
 

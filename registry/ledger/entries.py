@@ -207,7 +207,7 @@ class BlockOpened(Value):
         description="Of the text with the keys of its groups, kept beside the ledger."
     )
     adapter_sha256: Digest = Field(description="The candidate's.")
-    against: Literal["champion", "few_shot", "retrieval"]
+    against: Literal["champion", "few_shot", "retrieval", "base"]
     against_sha256: Digest | None = Field(
         default=None, description="The champion's adapter; None: nothing served yet."
     )

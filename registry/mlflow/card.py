@@ -45,6 +45,8 @@ class Lineage(Value):
     policy_name: str = ""
     elsewhere: str | None = None
     """What is said of an adapter that Assay did not train; None of any other."""
+    prompt: str | None = None
+    """What is said of a prompt, which nobody trained; None of an adapter."""
 
     def tags(self) -> dict[str, str]:
         """As tags, to be searched for in MLflow."""
@@ -60,6 +62,8 @@ class Lineage(Value):
         }
         if self.elsewhere is not None:
             tags["assay.trained"] = "elsewhere"
+        if self.prompt is not None:
+            tags["assay.trained"] = "prompt"
         # A run that `admit` ended has no base yet.
         if self.base is not None:
             tags["assay.base_digest"] = self.base.digest
@@ -82,9 +86,10 @@ def describe(verdict: Verdict, scorecard: Scorecard | None, lineage: Lineage) ->
 def model_card(finalist: Finalist, scorecard: Scorecard, lineage: Lineage) -> str:
     """Write the model card that is registered with the adapter."""
     adapter, base = scorecard.adapter, lineage.base
+    kind = "LoRA adapter" if adapter.prompt is None else "Prompt"
     note = f" {base.note}" if base and base.note else ""
     text = [
-        f"# LoRA adapter for {adapter.base_id}",
+        f"# {kind} for {adapter.base_id}",
         f"Base model `{adapter.base_id}`, digest `{adapter.base_digest[:16]}`.{note}",
         *_describe_training(adapter, lineage),
         "## How it was judged",
@@ -102,6 +107,8 @@ def model_card(finalist: Finalist, scorecard: Scorecard, lineage: Lineage) -> st
 
 def _describe_training(adapter: Adapter, lineage: Lineage) -> list[str]:
     """Rank and scale, and on what it was trained, where that is known."""
+    if adapter.lora is None:
+        return [escape(lineage.prompt or "Nothing was trained.")]
     size = f"Rank {adapter.lora.r}, alpha {adapter.lora.alpha:g}"
     if lineage.elsewhere is not None:
         # Of its training nobody here knows more than its files say.
@@ -207,6 +214,8 @@ def _describe_lineage(lineage: Lineage) -> str:
     rows = []
     if lineage.elsewhere is not None:
         rows.append(f"- {escape(lineage.elsewhere)}")
+    if lineage.prompt is not None:
+        rows.append(f"- {escape(lineage.prompt)}")
     rows += [
         f"- data: `{source}`, md5 `{dataset.md5}`, licence {licence}",
         f"- code: git `{lineage.git_commit}`; the run's own record is `{record}`",

@@ -140,7 +140,8 @@ def confirmation_differences(
     )
     champion = ChampionInput.read(folder / "champion.json").champion
     # Which prompt is the best one follows from the other evidence.
-    prompt = choose_prompt(comparisons, policy.primary)
+    itself = scorecard.adapter.is_baseline
+    prompt = choose_prompt(comparisons, policy.primary, itself)
     adapters = {"adapter": scorecard.adapter.sha256, prompt: None}
     if champion is not None:
         adapters = {

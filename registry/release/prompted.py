@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pipelines.scoring.evidence_file import Evidence
 from pipelines.values.dataset import ValidationReport
+from pipelines.values.evidence import Scorecard
 from pipelines.values.examples import FewShotChoice, Retrieved
 
 FEW_SHOT = "few_shot_examples.json"
@@ -12,12 +13,12 @@ RETRIEVED = "retrieved_examples.json"
 
 
 def prefix_differences(
-    folder: Path, evidence: Evidence, retrieved: str = RETRIEVED
+    folder: Path, scorecard: Scorecard, evidence: Evidence
 ) -> Iterator[str]:
     """Where a baseline answered after other examples than the folder's files say.
 
-    `retrieved` names the record of what was found for these prompts. `DamagedFile` where such a
-    file is missing or cannot be read.
+    Or where a prompt is called a baseline that it is not, and so was not compared with.
+    `DamagedFile` where a file is missing or cannot be read.
     """
     named = evidence.prefixes
     # Evidence from before prefixes were kept names none of the few-shot base.
@@ -25,13 +26,15 @@ def prefix_differences(
         choice = FewShotChoice.read(folder / FEW_SHOT)
         if choice.prefix_sha256 != named["few_shot"]:
             yield f"evidence.few_shot: it was answered after others than {FEW_SHOT}"
+    candidate = scorecard.adapter.prompt
+    if candidate is not None and candidate.contradicts(named.get("few_shot")):
+        yield "adapter.prompt: it is not the few-shot baseline that it says it is"
     if "retrieval" in evidence.rows:
-        yield from _retrieved_differences(folder, evidence, retrieved)
+        yield from retrieved_differences(folder, evidence, RETRIEVED)
 
 
-def _retrieved_differences(
-    folder: Path, evidence: Evidence, name: str
-) -> Iterator[str]:
+def retrieved_differences(folder: Path, evidence: Evidence, name: str) -> Iterator[str]:
+    """Where the record `name` is not that of what stood before the evidence's prompts."""
     retrieved = Retrieved.read(folder / name)
     if evidence.prefixes.get("retrieval") != retrieved.prefix_sha256:
         yield f"evidence.retrieval: it was answered after others than {name}"

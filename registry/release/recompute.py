@@ -47,7 +47,7 @@ from registry.release.confirmed import (
     read_confirmation,
 )
 from registry.release.own_metrics import copy_differences, find_metrics
-from registry.release.prompted import prefix_differences
+from registry.release.prompted import prefix_differences, retrieved_differences
 from registry.release.stored_files import file_differences
 from registry.release.stored_inputs import input_differences, prompt_differences
 
@@ -104,7 +104,7 @@ def recompute(
     champion = ChampionInput.read(folder / "champion.json")
     differences += maker_differences(scorecard, champion, evidence)
     differences += input_differences(folder, scorecard, evidence)
-    differences += prefix_differences(folder, evidence)
+    differences += prefix_differences(folder, scorecard, evidence)
     differences += file_differences(folder, scorecard)
     # Another policy is asked about the evidence, not whether it would have admitted the data.
     if policy_file is None:
@@ -227,8 +227,9 @@ def _confirmation_differences(
     evidence = stored.opened.evidence
     yield from statistics_differences(evidence, project)
     yield from prompt_differences(stored.opened.rows, evidence)
-    retrieved = f"{CONFIRMATION_FOLDER}/{RETRIEVED}"
-    yield from prefix_differences(folder, evidence, retrieved)
+    if "retrieval" in evidence.rows:
+        retrieved = f"{CONFIRMATION_FOLDER}/{RETRIEVED}"
+        yield from retrieved_differences(folder, evidence, retrieved)
     if evidence.settings != screening.evidence.settings:
         yield "confirmation: it was counted under other settings than the rest"
 

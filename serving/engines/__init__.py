@@ -74,8 +74,8 @@ class Engine(Protocol):
     def is_ready(self) -> bool:
         """Whether requests are being answered."""
 
-    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids of a conversation, up to where the answer begins.
+    def prompt_ids(self, messages: Sequence[Message], model: str) -> list[int]:
+        """Token ids of a conversation with a model, up to where the answer begins.
 
         `Refusal` where the chat template refuses the messages.
         """

@@ -60,15 +60,20 @@ class TransformersEngine:
             return False
         return self._worker.is_alive()
 
-    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids of a conversation; what a user types in it stays text.
+    def prompt_ids(self, messages: Sequence[Message], model: str) -> list[int]:
+        """Token ids of a conversation with a model; what a user types in it stays text.
+
+        A prompt that was released stands before it, and never before one with the base.
 
         `Refusal` where the chat template or the tokenizer refuses the messages.
         """
         from jinja2 import TemplateError
 
+        encoder = self._language.encoder
+        if self.specs[model].adapter_sha256 is None:
+            encoder = encoder.bare
         try:
-            return self._language.encoder.prompt_ids(messages)
+            return encoder.prompt_ids(messages)
         except TemplateError as error:
             raise Refusal(
                 f"The model's chat template refuses these messages: {error}.",
@@ -160,9 +165,11 @@ class TransformersEngine:
     def _use_weights_of(self, model: str) -> contextlib.AbstractContextManager[Any]:
         """Switch the adapter off for the base's name.
 
-        peft wraps the base only if some name is served with an adapter; without one there is
-        nothing to switch off.
+        peft wraps the base only if some name is served with weights on it; without any, as with a
+        prompt, there is nothing to switch off.
         """
+        if self._language.encoder.prompt is not None:
+            return contextlib.nullcontext()
         adapters = [spec.adapter_sha256 for spec in self.specs.values()]
         has_adapter = any(adapter is not None for adapter in adapters)
         if not has_adapter:

@@ -83,7 +83,7 @@ def test_what_is_loaded_from_the_package_gives_the_known_answers(
 ) -> None:
     asked = [
         GenerationRequest(
-            "tuned", tuple(engine.prompt_ids(known.messages)), known.max_tokens
+            "tuned", tuple(engine.prompt_ids(known.messages, "tuned")), known.max_tokens
         )
         for known in package.known_answers
     ]

@@ -320,7 +320,7 @@ def answer(
     engine.submit(
         GenerationRequest(
             model,
-            tuple(engine.prompt_ids(messages)),
+            tuple(engine.prompt_ids(messages, model)),
             MAX_TOKENS,
             temperature,
             seed=seed,

@@ -50,7 +50,9 @@ def trained(original: Trained, tmp_path: Path) -> Trained:
 
 def rerecord(trained: Trained) -> Adapter:
     """The record of the folder as it is now: a forger who also mends the digests."""
-    return record_of(trained.folder, trained.base, trained.adapter.lora)
+    lora = trained.adapter.lora
+    assert lora is not None
+    return record_of(trained.folder, trained.base, lora)
 
 
 def change_config(trained: Trained, **settings: Any) -> Adapter:

@@ -240,3 +240,13 @@ def test_a_block_compares_with_the_prompt_that_came_nearest(
     comparisons: tuple[Comparison, ...], chosen: str
 ) -> None:
     assert choose_prompt(comparisons, "chrf") == chosen
+
+
+def test_a_prompt_that_is_a_baseline_is_compared_with_another_one() -> None:
+    leads = (lead("few_shot", 0.0), lead("base", 4.0))
+    assert choose_prompt(leads, "chrf", "few_shot") == "base"
+    assert choose_prompt((*leads, lead("retrieval", 3.0)), "chrf", "few_shot") == (
+        "retrieval"
+    )
+    # Nearer than either prompt: a base that the few-shot examples only confuse.
+    assert choose_prompt((lead("few_shot", 5.0), lead("base", 4.0)), "chrf") == "base"

@@ -173,7 +173,7 @@ def loaded(folder: Path, old: str, new: str) -> Policy:
         (
             ALL_AGAINST,
             "{metric: bleu, margin: 1.0, against: [adapter]}",
-            "'base', 'few_shot', 'champion' or 'anchor'",
+            "'base', 'few_shot', 'retrieval', 'champion' or 'anchor'",
         ),
     ],
 )

@@ -10,7 +10,9 @@ from core.errors import DamagedFile
 from pipelines.gates.policy import load_policy
 from pipelines.scoring.evidence_file import read_evidence
 from pipelines.values.dataset import Message, ValidationReport
+from pipelines.values.evidence import Scorecard
 from pipelines.values.examples import FewShotChoice, Retrieved
+from pipelines.values.fixed_prompt import FixedPrompt
 from pipelines.values.trial import SystemAnswers, Trial
 from registry.release.prompted import FEW_SHOT, RETRIEVED
 from registry.release.recompute import recompute, rescreen
@@ -175,3 +177,46 @@ def test_an_adapter_that_retrieval_beats_is_no_finalist(tmp_path: Path) -> None:
     card = trials.write_folder(tmp_path, trial)
     verdict = trials.write_verdict(tmp_path, card)
     assert verdict.verdict == "rejected"
+
+
+def claim(few_shot: FixedPrompt) -> Change:
+    """Record the candidate as a prompt that is the few-shot baseline itself."""
+
+    def change(folder: Path) -> None:
+        card = Scorecard.read(folder / "scorecard.json")
+        prompt = {
+            "lora": None,
+            "steps": 0,
+            "moved": 0.0,
+            "prompt": few_shot.record("few_shot"),
+        }
+        adapter = card.adapter.model_copy(update=prompt)
+        trials.write_verdict(folder, card.model_copy(update={"adapter": adapter}))
+
+    return change
+
+
+def test_a_prompt_that_is_the_few_shot_baseline_is_not_compared_with_itself(
+    folder: Path,
+) -> None:
+    claim(FixedPrompt(examples=CHOICE.examples))(folder)
+    found = recompute(folder)
+    assert found.differences == ()
+    rules = [finding.rule for finding in found.verdict.findings]
+    assert not any("few_shot" in rule for rule in rules)
+    assert {"chrf superior to base", "chrf superior to retrieval"} <= set(rules)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        FixedPrompt(system="x", examples=CHOICE.examples),
+        FixedPrompt(system="x"),
+    ],
+)
+def test_a_prompt_that_only_claims_to_be_the_baseline_is_named(
+    folder: Path, other: FixedPrompt
+) -> None:
+    claim(other)(folder)
+    differences = recompute(folder).differences
+    assert any("adapter.prompt: it is not the few-shot" in each for each in differences)

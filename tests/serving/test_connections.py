@@ -218,11 +218,11 @@ class _TakesItsTime:
         self.may_go_on, self.has_begun = threading.Event(), threading.Event()
         self._ids = engine.prompt_ids
 
-    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+    def prompt_ids(self, messages: Sequence[Message], model: str) -> list[int]:
         if len(messages[0].content) > 1:
             self.has_begun.set()
             self.may_go_on.wait(SECONDS_AT_MOST)
-        return self._ids(messages)
+        return self._ids(messages, model)
 
 
 def test_a_short_prompt_passes_any_number_of_long_ones(

@@ -703,7 +703,7 @@ class _Overruns:
         )
         self.submit, self.close = engine.submit, engine.close
 
-    def prompt_ids(self, _: object) -> list[int]:
+    def prompt_ids(self, _: object, __: str) -> list[int]:
         return [10**6]
 
 

@@ -26,7 +26,7 @@ def answer(engine: Engine, known: KnownAnswer) -> str:
     events: Queue[Event] = Queue()
     engine.submit(
         GenerationRequest(
-            "tuned", tuple(engine.prompt_ids(known.messages)), known.max_tokens
+            "tuned", tuple(engine.prompt_ids(known.messages, "tuned")), known.max_tokens
         ),
         events.put,
     )

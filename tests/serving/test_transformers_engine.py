@@ -70,7 +70,7 @@ def answer(
 ) -> str:
     request = GenerationRequest(
         model,
-        tuple(engine.prompt_ids(QUESTION)),
+        tuple(engine.prompt_ids(QUESTION, model)),
         max_tokens,
         temperature,
         stop=stop,
@@ -120,7 +120,12 @@ def test_a_stop_string_ends_the_answer_and_is_left_out(engine: Engine) -> None:
     whole = answer(engine, "tuned", temperature=1.5, seed=5, max_tokens=60)
     stop = stop_in(whole)
     request = GenerationRequest(
-        "tuned", tuple(engine.prompt_ids(QUESTION)), 60, 1.5, stop=(stop,), seed=5
+        "tuned",
+        tuple(engine.prompt_ids(QUESTION, "tuned")),
+        60,
+        1.5,
+        stop=(stop,),
+        seed=5,
     )
     text, end = Listener(engine, request).rest()
     assert text == whole[: whole.index(stop)]
@@ -140,7 +145,7 @@ def test_a_stop_string_ends_the_answer_and_is_left_out(engine: Engine) -> None:
 
 
 def test_an_answer_that_is_cut_at_its_limit_says_so(engine: Engine) -> None:
-    request = GenerationRequest("tiny", tuple(engine.prompt_ids(QUESTION)), 7)
+    request = GenerationRequest("tiny", tuple(engine.prompt_ids(QUESTION, "tiny")), 7)
     assert Listener(engine, request).rest()[1] == Finished("length", 7)
 
 
@@ -288,5 +293,5 @@ def test_completion_mode_serves_a_base_without_a_template(served: Served) -> Non
         default_max_tokens=10,
     )
     engine = TransformersEngine(language, {"tiny": spec})
-    assert len(engine.prompt_ids(QUESTION)) == len("How do I list files?\n")
+    assert len(engine.prompt_ids(QUESTION, "tiny")) == len("How do I list files?\n")
     engine.close()
