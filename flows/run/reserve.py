@@ -20,6 +20,7 @@ from pipelines.gates.confirmation import (
     confirm,
     cut_block,
     find_confirmed,
+    margin_on_block,
 )
 from pipelines.stages.split import order_of_reserve
 from pipelines.values.champion import ChampionInput
@@ -84,7 +85,8 @@ class _Opening:
             reason.write(self._root / layout.CONFIRMATION)
             return reason
         recorded, rows = found
-        block = _block_of(recorded, rows)
+        margin = margin_on_block(screen_policy(self._root), recorded.opened.against)
+        block = _block_of(recorded, rows, margin)
         BlockInput(block=block).write(self._root / layout.BLOCK_INPUT)
         run_stage(self.attempt.workspace, "confirm")
         confirmation = Confirmation.read(self._root / layout.CONFIRMATION)
@@ -234,7 +236,9 @@ class _Opening:
         return self.attempt.root
 
 
-def _block_of(recorded: RecordedConfirmation, rows: tuple[Row, ...]) -> Block:
+def _block_of(
+    recorded: RecordedConfirmation, rows: tuple[Row, ...], margin: float
+) -> Block:
     opened = recorded.opened
     return Block(
         number=opened.number,
@@ -242,4 +246,5 @@ def _block_of(recorded: RecordedConfirmation, rows: tuple[Row, ...]) -> Block:
         groups=tuple(dict.fromkeys(key_of(row.group) for row in rows)),
         rows_sha256=opened.rows_sha256,
         against=opened.against,
+        margin=margin,
     )

@@ -78,7 +78,8 @@ def compared_systems(
     """Each judged metric with each system that it was scored on in the same way."""
     guardrails = [guardrail.metric for guardrail in policy.guardrails]
     # dict.fromkeys names each metric once and keeps the policy's order.
-    names = dict.fromkeys([policy.primary, *guardrails])
+    costs = [] if policy.cheaper is None else [policy.cheaper.cost]
+    names = dict.fromkeys([policy.primary, *guardrails, *costs])
     scored = [name for name in names if name in evidence.metrics]
     metrics = [evidence.metric_named(name) for name in scored]
     systems = [system for system in COMPARATORS if system in evidence.rows]

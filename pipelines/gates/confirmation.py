@@ -97,6 +97,14 @@ def choose_prompt(
     return min(others, key=lambda prompt: leads.get(prompt, math.inf))
 
 
+def margin_on_block(policy: ScreenPolicy, against: Opponent) -> float:
+    """What the primary metric may lose on a block: nothing, unless it has to be cheaper."""
+    cheaper = policy.cheaper
+    if cheaper is None or against not in cheaper.than:
+        return 0.0
+    return cheaper.margin
+
+
 def compare_on_block(
     evidence: Evidence, policy: ScreenPolicy, against: Opponent, level: float
 ) -> Comparison:
@@ -125,7 +133,7 @@ def compare_on_block(
 
 
 def find_confirmed(confirmation: Confirmation) -> Finding:
-    """What a confirmation shows: passed only where the lower bound is above 0."""
+    """What a confirmation shows: passed only with a bound above 0, or above a loss allowed."""
     block, comparison = confirmation.block, confirmation.comparison
     if block is None or comparison is None:
         return Finding(rule=RULE, outcome="undecided", text=confirmation.missing)
@@ -140,13 +148,17 @@ def find_confirmed(confirmation: Confirmation) -> Finding:
             outcome="undecided",
             text=f"{text}; under {FEWEST_CLUSTERS} groups nothing passes",
         )
-    # Asked as a pass: a NaN is not above 0.
-    if comparison.low > 0:
+    if block.margin:
+        text = f"{text}; the policy allows a loss under {block.margin:g}"
+    # Asked as a pass: a NaN is above nothing.
+    if comparison.low > -block.margin:
         return Finding(rule=RULE, outcome="passed", text=text)
+    shown = "better" if not block.margin else "as good"
     return Finding(
         rule=RULE,
         outcome="undecided",
-        text=f"{text}, which is not above 0: it was better on the rows that chose it alone",
+        text=f"{text}, which is not above {-block.margin or 0:g}: "
+        f"it was {shown} on the rows that chose it alone",
     )
 
 

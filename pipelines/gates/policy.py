@@ -21,6 +21,7 @@ from pipelines.gates.admit_policy import (
     explained,
     read_document,
 )
+from pipelines.gates.cheaper import COSTS, CheaperPolicy
 from pipelines.metrics import Metric, metric_named
 from pipelines.values.baselines import ALWAYS, Asked
 from pipelines.values.canary import CanaryPlan
@@ -86,6 +87,11 @@ class ScreenPolicy(Settable):
         description="Prompts without training that the adapter has to beat. `retrieval` puts the "
         "most similar training rows before each prompt, which takes as long again as `few_shot`.",
     )
+    cheaper: CheaperPolicy | None = Field(
+        default=None,
+        description="The second kind of screen: not inferior to some systems, and cheaper; null: "
+        "superior to all of them.",
+    )
     # The policy's own, beside those of the parameters: a gate does not rest on what a run may set.
     resamples: Annotated[int, Field(ge=1000, le=10**6)]
     seed: Annotated[int, Field(ge=0)]
@@ -140,6 +146,7 @@ class ScreenPolicy(Settable):
         ceiling = primary.scale / 10
         if not self.smallest_effect <= ceiling:
             raise _over("smallest_effect", self.smallest_effect, ceiling, primary)
+        self._check_cost()
         names = [guardrail.metric for guardrail in self.guardrails]
         # The primary metric must get better anyway, so it guards nothing.
         if not set(names) - {primary.name}:
@@ -153,6 +160,21 @@ class ScreenPolicy(Settable):
             if names.count(guardrail.metric) != 1:
                 raise _problem(f"guardrails name {guardrail.metric} twice")
         return self
+
+    def _check_cost(self) -> None:
+        """A cost is no quality: whoever answers nothing costs least."""
+        if self.primary in COSTS:
+            raise _problem(f"primary is {self.primary}, which is a cost and no quality")
+        cheaper = self.cheaper
+        if cheaper is not None and not cheaper.margin <= self.smallest_effect:
+            raise _problem(
+                f"cheaper.margin is {cheaper.margin:g}, over the smallest effect, "
+                f"{self.smallest_effect:g}: such a loss is worth a release"
+            )
+
+    def may_be_equal_to(self, system: str) -> bool:
+        """Whether a candidate need not beat a system in quality, since it has to be cheaper."""
+        return self.cheaper is not None and system in self.cheaper.than
 
     def _check_margin(self, guardrail: Guardrail) -> None:
         metric = self._known_metric(guardrail.metric)

@@ -7,6 +7,7 @@ tasks         label_accuracy, label_f1 (labels.py); json_valid, json_field_f1, t
 references    inapplicable: where a metric says nothing (bleu_references.py: the rule of BLEU)
 settings      needless: what was set where the defaults apply, which loosens a margin
 losses        perplexity_per_token, bits_per_byte
+costs         tokens_per_answer: no quality, for what is equal and cheaper
 tests         unit_tests: code in answers, run in the boxes of `pipelines.sandbox`
 own           own.py: metrics of the project, from files (own_file.py) that another process runs
               (own_child.py)
@@ -32,6 +33,7 @@ from pipelines.metrics.own_file import MetricFile, has_metric_file, read_metric_
 from pipelines.metrics.perplexity_per_token import PerplexityPerToken
 from pipelines.metrics.rouge_l import RougeL
 from pipelines.metrics.squad_exact_match import SquadExactMatch
+from pipelines.metrics.tokens_per_answer import TokensPerAnswer
 from pipelines.metrics.tool_call import ToolCall
 from pipelines.metrics.unit_tests import UnitTests
 from pipelines.values.metric_settings import MetricSettings
@@ -66,8 +68,8 @@ METRICS: tuple[Metric, ...] = (
     SquadExactMatch(),
     RougeL(),
 )
-ALL_METRICS: tuple[Metric, ...] = (*METRICS, UnitTests())
-"""Also the one that needs a column of its own: rows without tests cannot be scored by it."""
+ALL_METRICS: tuple[Metric, ...] = (*METRICS, UnitTests(), TokensPerAnswer())
+"""Also those that need a column of their own: tests of the rows, and tokens of the answers."""
 STANDARD = MetricSettings()
 
 

@@ -29,6 +29,12 @@ class ScoredRow(Value):
     losses: tuple[TokenLoss, ...] = ()
     # Left out where there are none: older evidence has no such column.
     tests: tuple[str, ...] = Field(default=(), exclude_if=lambda tests: not tests)
+    tokens: int | None = Field(
+        default=None,
+        ge=0,
+        exclude_if=lambda tokens: tokens is None,
+        description="Of prompt and answer, without the end of the turn; None: not counted.",
+    )
 
 
 # A protocol, so that a metric of a user inherits nothing.

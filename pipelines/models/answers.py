@@ -209,8 +209,9 @@ def _generate_answers(assignment: _Assignment) -> list[Completion]:
             text=language.encoder.decode(row.ids),
             tokens=len(row.ids),
             ended=row.ended,
+            prompt_tokens=len(ids),
         )
-        for prompt, row in zip(prompts, generated, strict=True)
+        for prompt, row, ids in zip(prompts, generated, assignment.encoded, strict=True)
     ]
 
 

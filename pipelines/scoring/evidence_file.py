@@ -34,6 +34,7 @@ _MADE_BY = b"assay.made_by"
 _SETTINGS = b"assay.metric_settings"
 _OWN_METRICS = b"assay.own_metrics"
 _PREFIXES = b"assay.prefixes"
+_NEWER = {"tests", "tokens"}
 _RECORDS: TypeAdapter[tuple[OwnMetricRecord, ...]] = TypeAdapter(
     tuple[OwnMetricRecord, ...]
 )
@@ -376,9 +377,12 @@ def _from_record(record: dict[str, Any]) -> EvidenceRow:
 
 
 def _scored_fields(record: dict[str, Any]) -> dict[str, Any]:
-    fields = {name: record[name] for name in ScoredRow.model_fields if name != "tests"}
-    # Only rows with tests have such a column.
+    fields = {
+        name: record[name] for name in ScoredRow.model_fields if name not in _NEWER
+    }
+    # Only some evidence has such columns.
     fields["tests"] = record.get("tests") or ()
+    fields["tokens"] = record.get("tokens")
     return fields
 
 
@@ -407,6 +411,7 @@ def _schema(record: dict[str, Any]) -> Any:
         "references": pa.list_(pa.string()),
         "tests": pa.list_(pa.string()),
         "losses": pa.list_(loss),
+        "tokens": pa.int64(),
     }
     numbers = pa.list_(pa.float64())
     fields = []

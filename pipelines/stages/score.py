@@ -30,7 +30,7 @@ from pipelines.scoring.scores import (
     with_statistics,
 )
 from pipelines.values.dataset import Prompt
-from pipelines.values.evidence import Resampling, Scorecard
+from pipelines.values.evidence import Completion, Resampling, Scorecard
 from pipelines.values.metric_settings import MetricSettings
 from pipelines.values.own_metric import own_metric_names
 from pipelines.values.params import Params, load_params
@@ -187,10 +187,17 @@ def _check_claim(trial: Trial, evidence: Evidence) -> None:
         )
 
 
+def _count_tokens(answer: Completion) -> int | None:
+    """What the answer took, its prompt included; None where the prompt was not counted."""
+    prompt_tokens = answer.prompt_tokens
+    return None if prompt_tokens is None else prompt_tokens + answer.tokens
+
+
 def _build_rows(
     trial: Trial, answers: SystemAnswers, controls: dict[str, Prompt]
 ) -> list[EvidenceRow]:
     texts = {answer.prompt_id: answer.text for answer in answers.answers}
+    tokens = {answer.prompt_id: _count_tokens(answer) for answer in answers.answers}
     losses = {(loss.prompt_id, loss.reference): loss for loss in answers.losses}
     # The negative control scores the adapter's answers alone against other references.
     is_adapter = answers.system == "adapter"
@@ -206,6 +213,7 @@ def _build_rows(
             references=prompt.references,
             losses=tuple(losses[prompt.id, number] for number in reference_numbers),
             tests=prompt.tests,
+            tokens=tokens[prompt.id],
         )
         rows.append(
             EvidenceRow(

@@ -18,6 +18,7 @@ from core.errors import DamagedFile, IncompleteEvidence
 from core.value import Value, first_problem
 from pipelines import layout
 from pipelines.gates.bias_check import output_bias
+from pipelines.gates.cheaper import check_saving
 from pipelines.gates.comparisons import COMPARATORS, OTHERS, compare, score_differences
 from pipelines.gates.fixed_prompt import check_prompt_record
 from pipelines.gates.no_evidence import (
@@ -86,6 +87,8 @@ class Case(Value):
         """The metrics that the policy judges: the primary one and the guardrails."""
         metrics = {guardrail.metric for guardrail in self.policy.guardrails}
         metrics.add(self.policy.primary)
+        if self.policy.cheaper is not None:
+            metrics.add(self.policy.cheaper.cost)
         return metrics
 
     def list_metrics_judged_against(self, against: System) -> set[str]:
@@ -291,6 +294,8 @@ def list_findings(case: Case) -> Iterator[Finding]:
         # beaten again, and nobody may fall behind it.
         if against == "anchor":
             yield check_primary_against_anchor(case)
+        elif case.policy.may_be_equal_to(against):
+            yield from check_equal_but_cheaper(case, against)
         else:
             yield check_superiority(case, against)
     for guardrail in case.policy.guardrails:
@@ -465,6 +470,24 @@ def _judge_gain(comparison: Comparison, policy: ScreenPolicy) -> tuple[Outcome, 
         )
     needed = _describe_clusters_needed(comparison, smallest, policy)
     return "undecided", f": neither above 0 nor below {smallest:g}. {needed}"
+
+
+def check_equal_but_cheaper(case: Case, against: System) -> Iterator[Finding]:
+    """Yield whether quality is kept within the policy's margin, and whether the cost is lower."""
+    cheaper = case.policy.cheaper
+    # `may_be_equal_to` is true of no other policy.
+    assert cheaper is not None  # noqa: S101
+    held = Guardrail(
+        metric=case.policy.primary,
+        margin=cheaper.margin,
+        against=(against,),
+    )
+    yield check_non_inferiority(case, held, against)
+    yield check_saving(
+        case.find_comparable(cheaper.cost, against),
+        case.find_interval(cheaper.cost, against),
+        cheaper,
+    )
 
 
 def check_primary_against_anchor(case: Case) -> Finding:

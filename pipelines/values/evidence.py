@@ -84,6 +84,12 @@ class Completion(Value):
     ended: bool = Field(
         description="The model ended its turn by itself, before the token limit."
     )
+    prompt_tokens: int | None = Field(
+        default=None,
+        ge=0,
+        exclude_if=lambda tokens: tokens is None,
+        description="Of the whole conversation, and of what stood before it.",
+    )
 
 
 class TokenLoss(Value):

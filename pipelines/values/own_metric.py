@@ -32,6 +32,7 @@ BUILT_IN = (
     "squad_exact_match",
     "rouge_l",
     "unit_tests",
+    "tokens_per_answer",
 )
 """The names of `ALL_METRICS`, which are slow to import."""
 NAME = r"[a-z][a-z0-9_]{0,59}"

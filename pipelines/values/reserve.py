@@ -40,6 +40,12 @@ class Block(Value):
     groups: tuple[Key, ...] = Field(min_length=1)
     rows_sha256: str = Field(description="Of its rows, in order.")
     against: Opponent
+    margin: float = Field(
+        default=0.0,
+        ge=0,
+        exclude_if=lambda margin: margin == 0,
+        description="Loss that the bound may leave open; 0: it has to be better.",
+    )
 
 
 class BlockInput(Value):

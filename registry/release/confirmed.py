@@ -15,6 +15,7 @@ from pipelines.gates.confirmation import (
     choose_prompt,
     compare_on_block,
     find_block_faults,
+    margin_on_block,
 )
 from pipelines.gates.policy import ScreenPolicy
 from pipelines.scoring.evidence_file import Evidence, read_evidence
@@ -109,7 +110,11 @@ def confirm_again(stored: StoredConfirmation, policy: ScreenPolicy) -> Confirmat
     comparison = compare_on_block(
         opened.evidence, policy, opened.block.against, opened.block.level
     )
-    return stored.confirmation.model_copy(update={"comparison": comparison})
+    # By the policy that asks, and not by what the block says of itself.
+    margin = margin_on_block(policy, opened.block.against)
+    block = opened.block.model_copy(update={"margin": margin})
+    changes = {"comparison": comparison, "block": block}
+    return stored.confirmation.model_copy(update=changes)
 
 
 def confirmation_differences(

@@ -96,8 +96,10 @@ def test_what_says_nothing_or_has_no_turns_is_no_prompt(parts: dict[str, Any]) -
 @pytest.mark.parametrize(
     "text",
     [
-        ("system: Answer with a command.\n"
-        "examples: [{user: show the date, assistant: date}]\n"),
+        (
+            "system: Answer with a command.\n"
+            "examples: [{user: show the date, assistant: date}]\n"
+        ),
         json.dumps(PROMPT.model_dump() | {"dev_nats_per_token": [1.0]}),
     ],
 )
