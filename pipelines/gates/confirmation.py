@@ -76,7 +76,7 @@ def cut_block(
     return Cut(tuple(block), 0)
 
 
-_PROMPTS: tuple[Opponent, ...] = ("few_shot", "retrieval", "base")
+_PROMPTS: tuple[Opponent, ...] = ("few_shot", "retrieval")
 
 
 def choose_prompt(
@@ -92,9 +92,12 @@ def choose_prompt(
         for comparison in comparisons
         if comparison.metric == primary
     }
-    # What was not compared comes last; of equals the first, as every policy asks for it.
-    others = [prompt for prompt in _PROMPTS if prompt != itself]
-    return min(others, key=lambda prompt: leads.get(prompt, math.inf))
+    others = [prompt for prompt in _PROMPTS if prompt != itself and prompt in leads]
+    # The few-shot prompt has nothing but the base beside it, unless rows were retrieved.
+    if not others:
+        return "base" if itself == "few_shot" else "few_shot"
+    # Of equals the first, which every policy asks for.
+    return min(others, key=lambda prompt: leads[prompt])
 
 
 def margin_on_block(policy: ScreenPolicy, against: Opponent) -> float:

@@ -68,7 +68,7 @@ METRICS: tuple[Metric, ...] = (
     SquadExactMatch(),
     RougeL(),
 )
-ALL_METRICS: tuple[Metric, ...] = (*METRICS, UnitTests(), TokensPerAnswer())
+ALL_METRICS: tuple[Metric, ...] = (*METRICS, TokensPerAnswer(), UnitTests())
 """Also those that need a column of their own: tests of the rows, and tokens of the answers."""
 STANDARD = MetricSettings()
 

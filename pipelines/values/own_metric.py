@@ -31,8 +31,8 @@ BUILT_IN = (
     "tool_call",
     "squad_exact_match",
     "rouge_l",
-    "unit_tests",
     "tokens_per_answer",
+    "unit_tests",
 )
 """The names of `ALL_METRICS`, which are slow to import."""
 NAME = r"[a-z][a-z0-9_]{0,59}"

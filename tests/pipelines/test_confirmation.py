@@ -248,5 +248,6 @@ def test_a_prompt_that_is_a_baseline_is_compared_with_another_one() -> None:
     assert choose_prompt((*leads, lead("retrieval", 3.0)), "chrf", "few_shot") == (
         "retrieval"
     )
-    # Nearer than either prompt: a base that the few-shot examples only confuse.
-    assert choose_prompt((lead("few_shot", 5.0), lead("base", 4.0)), "chrf") == "base"
+    # A base that came nearer by chance is not the best prompt.
+    nearer = (lead("few_shot", 5.0), lead("base", 4.0))
+    assert choose_prompt(nearer, "chrf") == "few_shot"
