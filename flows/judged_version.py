@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from core.files import sha256_of
+from flows.judged_bases import base_differences
 from flows.judged_confirmation import confirmed_of
 from flows.judged_people import (
     approvals_of,
@@ -19,7 +20,7 @@ from flows.judged_people import (
 )
 from pipelines.gates.policy import load_policy
 from pipelines.values.champion import Champion, ChampionInput
-from pipelines.values.evidence import Scorecard
+from pipelines.values.evidence import Adapter, Scorecard
 from pipelines.values.verdict import Candidate, Finalist, Rejection, Undecided
 from registry.ledger.state import LedgerState, RecordedRelease, Registration
 from registry.mlflow.recorded import ModelVersion
@@ -55,8 +56,8 @@ class JudgedVersion:
     project: Path
     """The root, whose own metrics count the evidence again."""
     origin: Registration | None
-    anchor: str | None
-    """The digest of the anchor's adapter as it is now; None: there is none."""
+    anchor: Adapter | None
+    """The anchor's adapter as it is now; None: there is none."""
     recall: Recall
     """What is kept beside the ledger: plans and ratings of reviews."""
     created_at: datetime
@@ -118,7 +119,7 @@ def circumstances_of(judged: JudgedVersion, ledger_state: LedgerState) -> Circum
         if serving is None
         else serving.release.spec.adapter_sha256,
         compared_anchor=None if anchor is None else anchor.adapter.sha256,
-        anchor=judged.anchor,
+        anchor=None if judged.anchor is None else judged.anchor.sha256,
         last_policy=None if last is None else last.policy_sha256,
         last_approvals=0 if last is None else last.approvals_asked or 0,
         last_waivers_by=None if last is None else last.waivers_by,
@@ -129,7 +130,10 @@ def circumstances_of(judged: JudgedVersion, ledger_state: LedgerState) -> Circum
         waivers=waivers_of(ledger_state, version.name, people),
         approvals=_approvals(judged, ledger_state, people),
         human_rating=_human_rating(judged, ledger_state, people),
-        recomputed_differences=_differences(judged),
+        recomputed_differences=(
+            *_differences(judged),
+            *base_differences(judged.package, model, judged.anchor),
+        ),
         confirmed=confirmed_of(judged.version, judged.package, ledger_state, origin),
         is_made_by_a_run=_is_made_by_a_run(adapter, ledger_state),
         is_older=judged.is_older,

@@ -78,11 +78,10 @@ def rescore(request: TrainRequest = _DEFAULT) -> "State[Any]":
             return Completed(name="NoChampion", message=sentence)
         champion = serving.version
         package = fetch_package_of(store, champion, project.home)
-        own = Adapter.read(package / "adapter.json")
         with open_workspace(project, _as_trained(request, package)) as workspace:
             version_inputs(workspace)
             place_seen_groups(workspace, store, champion.name)
-            against = place_predecessor(serving, store, workspace, own)
+            against = place_predecessor(serving, store, workspace)
             losses: list[Finding] = []
 
             def evaluate(there: Workspace) -> Verdict:

@@ -3,15 +3,14 @@
 Both are written into the workspace before the first stage, so that DVC sees them as inputs.
 """
 
-import shutil
 from pathlib import Path
 
 from core.errors import RegistryError
 from flows.run.attempt import fetch_package_of
+from flows.run.comparator_bases import place_package
 from flows.run.workspace import Workspace
 from pipelines import layout
-from pipelines.models.base_store import read_base_model
-from pipelines.values.champion import Champion, ChampionInput, read_comparators
+from pipelines.values.champion import Champion, ChampionInput
 from pipelines.values.evidence import Adapter
 from registry.ledger.entries import Release
 from registry.ledger.ledger import read_ledger, was_ever_opened
@@ -53,24 +52,13 @@ def find_comparators(store: Store, model: str, home: Path) -> tuple[ModelVersion
     return tuple(version for version in found if version is not None)
 
 
-def check_comparators(workspace: Workspace) -> None:
-    """Refuse champions and anchors on another base model before anything is trained."""
-    root = workspace.root
-    manifest, _ = read_base_model(root / layout.BASE_MODEL)
-    # Reading them refuses what cannot be compared with; their values are not needed here.
-    read_comparators(manifest, root / layout.CHAMPION)
-
-
 def _place(
     store: Store, version: ModelVersion | None, alias: str, workspace: Workspace
 ) -> Champion | None:
     if version is None:
         return None
     package = fetch_package_of(store, version, workspace.home)
-    folder = workspace.root / layout.CHAMPION / alias
-    shutil.copytree(package / "adapter", folder)
-    # The record is the package's own: bytes and record were hashed together.
-    adapter = Adapter.read(package / "adapter.json")
+    adapter = place_package(package, alias, workspace)
     return Champion(version=version.version, adapter=adapter)
 
 
@@ -109,13 +97,13 @@ def find_anchor(store: Store, model: str, home: Path) -> ModelVersion | None:
 
 def find_anchor_adapter(
     store: Store, model: str, home: Path, state: ModelState
-) -> str | None:
-    """The digest of the anchor's adapter by what the ledger says; None where there is none yet."""
+) -> Adapter | None:
+    """The anchor's adapter by what the ledger says; None where there is no anchor yet."""
     anchor = _find_anchor(store, model, state)
     if anchor is None:
         return None
     package = fetch_package_of(store, anchor, home)
-    return Adapter.read(package / "adapter.json").sha256
+    return Adapter.read(package / "adapter.json")
 
 
 def _find_anchor(store: Store, model: str, state: ModelState) -> ModelVersion | None:

@@ -3,19 +3,19 @@
 The ledger says who serves. The alias `champion` may lag behind, and anybody may have moved it.
 """
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import DamagedFile, IllegalEntry
 from flows.run.artifacts import Verdict, collect_evidence
 from flows.run.attempt import fetch_package_of
+from flows.run.comparator_bases import place_package
 from flows.run.comparators import released_version
 from flows.run.workspace import Workspace
 from pipelines import layout
 from pipelines.gates.policy import load_policy
 from pipelines.values.champion import Champion, ChampionInput
-from pipelines.values.evidence import Adapter, Scorecard
+from pipelines.values.evidence import Scorecard
 from registry.ledger.entries import Rescored
 from registry.ledger.ledger import open_ledger, read_ledger, was_ever_opened
 from registry.ledger.state import ModelState, RecordedRelease
@@ -53,11 +53,11 @@ def find_serving(store: Store, model: str, home: Path) -> Serving | None:
 
 
 def place_predecessor(
-    serving: Serving, store: Store, workspace: Workspace, own: Adapter
+    serving: Serving, store: Store, workspace: Workspace
 ) -> RecordedRelease | None:
     """Put what served before into the workspace, to be scored on the same rows, and give it.
 
-    None where there is none, or where only another base or template would make the difference.
+    None where there is none.
     """
     before = serving.before
     if before is None:
@@ -67,13 +67,8 @@ def place_predecessor(
     if version is None or version.package_sha256 != before.release.package_sha256:
         return None
     package = fetch_package_of(store, version, workspace.home)
-    adapter = Adapter.read(package / "adapter.json")
-    if adapter.base_digest != own.base_digest:
-        return None
-    if adapter.chat_template_sha256 != own.chat_template_sha256:
-        return None
-    folder = workspace.root / layout.CHAMPION / PREDECESSOR
-    shutil.copytree(package / "adapter", folder)
+    # Its base may be another one: whoever wants to go back asks which of both answers better.
+    adapter = place_package(package, PREDECESSOR, workspace)
     predecessor = Champion(version=version.version, adapter=adapter)
     # As the anchor it guards against losses, and need not be beaten once more.
     comparators = ChampionInput(champion=None, anchor=predecessor)

@@ -6,7 +6,7 @@ fine_tune
 EVALUATION   prompt_baselines ─ generate ─ score ─ screen
 """
 
-from flows.run.comparators import check_comparators
+from flows.run.comparator_bases import place_comparator_bases
 from flows.run.report import print_base_check
 from flows.run.stage_task import run_stage
 from flows.run.workspace import Workspace, place_base_model
@@ -33,8 +33,8 @@ def admit_rows(workspace: Workspace) -> Rejection | Undecided | None:
     print_base_check(Conformance.read(workspace.root / layout.CONFORMANCE))
     # The cache may have given the manifest of a base that this machine does not have.
     place_base_model(workspace)
-    # Before the long stages: a champion on another base ends the run.
-    check_comparators(workspace)
+    # Before the long stages: a champion whose base is not here ends the run.
+    place_comparator_bases(workspace)
     return None
 
 

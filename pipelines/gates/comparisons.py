@@ -10,6 +10,7 @@ from pipelines.gates.policy import ScreenPolicy
 from pipelines.metrics import FloatArray, Metric
 from pipelines.scoring.evidence_file import Evidence
 from pipelines.scoring.scores import system_scores
+from pipelines.scoring.signatures import is_comparable
 from pipelines.statistics.bootstrap import paired_difference, sums_by_group
 from pipelines.values.evidence import Resampling, Scorecard, System
 from pipelines.values.verdict import Comparison
@@ -86,7 +87,7 @@ def compared_systems(
     for metric in metrics:
         for system in systems:
             # Perplexities of different tokenizers, for instance, are not.
-            if _is_comparable(evidence, metric, system):
+            if is_comparable(evidence, metric, system):
                 yield metric, system
 
 
@@ -130,18 +131,6 @@ def _comparison(
         **difference.model_dump(),
     }
     return Comparison.model_validate(document)
-
-
-def _is_comparable(evidence: Evidence, metric: Metric, system: System) -> bool:
-    own = _signature(evidence, metric, "adapter")
-    other = _signature(evidence, metric, system)
-    return own == other
-
-
-def _signature(evidence: Evidence, metric: Metric, system: System) -> str:
-    evidence_rows = evidence.rows[system]
-    rows = [row.row for row in evidence_rows]
-    return metric.signature(rows)
 
 
 def _to_json(systems: object) -> object:

@@ -11,9 +11,11 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from core.errors import IncompleteEvidence
 from pipelines.gates.policy import FEWEST_CLUSTERS, ScreenPolicy
 from pipelines.rows.contents import digest_contents
 from pipelines.scoring.evidence_file import Evidence
+from pipelines.scoring.signatures import is_comparable
 from pipelines.statistics.bootstrap import paired_difference, sums_by_group
 from pipelines.values.dataset import Row, group_prompts
 from pipelines.values.evidence import Resampling, System
@@ -111,8 +113,16 @@ def margin_on_block(policy: ScreenPolicy, against: Opponent) -> float:
 def compare_on_block(
     evidence: Evidence, policy: ScreenPolicy, against: Opponent, level: float
 ) -> Comparison:
-    """The primary metric of the adapter against its opponent, with one-sided bounds at `level`."""
+    """The primary metric of the adapter against its opponent, with one-sided bounds at `level`.
+
+    `IncompleteEvidence` where both were not computed in the same way.
+    """
     metric = evidence.metric_named(policy.primary)
+    if not is_comparable(evidence, metric, against):
+        raise IncompleteEvidence(
+            f"{metric.name} of the {against} was computed otherwise than the adapter's, so that "
+            "the block compares nothing. Have the policy name another primary metric."
+        )
     clusters = evidence.clusters
     own = evidence.statistics("adapter", metric.name)
     other = evidence.statistics(against, metric.name)

@@ -14,6 +14,7 @@ from pipelines.scoring.evidence_file import (
     Statistics,
     evidence_of,
 )
+from pipelines.scoring.signatures import signature_of
 from pipelines.statistics.bootstrap import interval, sums_by_group
 from pipelines.values.evidence import MetricScore, Resampling, System, SystemScore
 
@@ -58,7 +59,6 @@ def metric_score(
     # Summed by cluster: the intervals resample clusters, not rows.
     statistics = evidence.statistics(system, metric.name)
     sums = sums_by_group(evidence.clusters, statistics)
-    rows = [row.row for row in evidence.rows[system]]
     return MetricScore(
         name=metric.name,
         unit=metric.unit,
@@ -66,7 +66,7 @@ def metric_score(
         interval=interval(metric, sums, resampling),
         n=len(evidence.groups),
         clusters=len(sums),
-        signature=metric.signature(rows),
+        signature=signature_of(evidence, metric, system),
         inapplicable=_inapplicable(evidence, metric),
         needless=_needless(evidence, metric),
         own=evidence.own_metric(metric.name),

@@ -10,7 +10,7 @@ The run enters in the ledger that it opens the block before this stage runs, and
 afterwards. Where it opens none, as in a `dvc repro` by hand, nothing is answered.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.errors import DamagedFile
@@ -26,7 +26,7 @@ from pipelines.gates.policy import load_policy
 from pipelines.metrics import metric_named, own_metric_file
 from pipelines.models.adapter_files import check_adapter
 from pipelines.models.answers import Identity, Messages, answer
-from pipelines.models.base_store import locate_base_model, read_base_model
+from pipelines.models.comparator_bases import PlacedBase, base_of, own_base
 from pipelines.models.language_model import LanguageModel, load_language_model
 from pipelines.models.retrieval import (
     Index,
@@ -37,7 +37,6 @@ from pipelines.models.retrieval import (
 )
 from pipelines.scoring.evidence_file import Evidence, write_evidence
 from pipelines.stages.score import build_evidence, check_against_evaluate
-from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.champion import read_comparators
 from pipelines.values.dataset import (
     DatasetVersion,
@@ -60,35 +59,33 @@ NOTHING_OPENED = "No block of the reserve was opened: only a run that is recorde
 
 @dataclass(frozen=True)
 class Questions:
-    """A block's prompts, and the base model with which both systems answer them."""
+    """A block's prompts, and the base model with which a system answers them."""
 
     prompts: tuple[Prompt, ...]
     params: Params
-    base: BaseModelManifest
-    base_folder: Path
-    template: str | None
+    base: PlacedBase
 
     def ask_adapter(self, system: System, adapter: Adapter, folder: Path) -> None:
         """Have an adapter answer, once its files are those that were recorded."""
         # The folder may have changed since it was written.
-        check_adapter(folder, adapter, self.base)
+        check_adapter(folder, adapter, self.base.manifest)
         identity = Identity(
             system=system,
-            base=self.base,
+            base=self.base.manifest,
             adapter_sha256=adapter.sha256,
         )
         self._ask(identity, folder)
 
     def ask_base(self) -> None:
         """Have the base answer as it is."""
-        self._ask(Identity(system="base", base=self.base), None)
+        self._ask(Identity(system="base", base=self.base.manifest), None)
 
     def ask_few_shot(self, examples: Messages) -> None:
         """Have the bare base answer after the examples that were chosen on dev rows."""
         # No adapter: the examples are all that the base gets, as on the held-out rows.
         identity = Identity(
             system="few_shot",
-            base=self.base,
+            base=self.base.manifest,
             examples=examples,
         )
         self._ask(identity, None)
@@ -107,7 +104,7 @@ class Questions:
         # The number was chosen on dev: the block has no say in it.
         record = record_retrieved(retriever, chosen.dev_nats_per_token, found)
         record.write(layout.CONFIRM / layout.RETRIEVED.name)
-        self._answer(identity_of(self.base, record, found), language)
+        self._answer(identity_of(self.base.manifest, record, found), language)
 
     def _ask(self, identity: Identity, adapter: Path | None) -> None:
         self._answer(identity, self._load(adapter))
@@ -115,9 +112,9 @@ class Questions:
     def _load(self, adapter: Path | None) -> LanguageModel:
         # Loaded for each system: an adapter that stays in memory would answer for the other.
         return load_language_model(
-            self.base,
-            self.base_folder,
-            self.template,
+            self.base.manifest,
+            self.base.folder,
+            self.base.template,
             self.params.generation.precision,
             adapter,
         )
@@ -184,17 +181,19 @@ def _check_rows(block: Block, rows: tuple[Row, ...]) -> None:
 
 def _answer_block(block: Block, prompts: tuple[Prompt, ...], params: Params) -> Adapter:
     """Have the adapter and its opponent answer; gives the adapter."""
-    base, template = read_base_model()
-    folder = locate_base_model(base, Settings().home)
-    questions = Questions(prompts, params, base, folder, template)
+    home = Settings().home
+    own = own_base(home)
+    questions = Questions(prompts, params, own)
     adapter = Adapter.read(layout.ADAPTER)
     questions.ask_adapter("adapter", adapter, Path(adapter.folder))
     # One opponent: each comparison more would need a part of the level of the year.
     if block.against == "champion":
-        comparators = dict(read_comparators(base))
+        comparators = dict(read_comparators())
         champion = comparators["champion"].adapter
         champion_folder = layout.CHAMPION / "champion"
-        questions.ask_adapter("champion", champion, champion_folder)
+        # It answers on the base that it serves on, which may be another one.
+        base = base_of("champion", champion, own, home)
+        replace(questions, base=base).ask_adapter("champion", champion, champion_folder)
     elif block.against == "base":
         questions.ask_base()
     elif block.against == "retrieval":

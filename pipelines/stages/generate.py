@@ -1,6 +1,7 @@
 """Stage `generate`: what the adapter answers to the held-out prompts.
 
-In: the adapter, the base model, the held-out prompts, and champion and anchor where there are any.
+In: the adapter, the base model, the held-out prompts, and champion and anchor where there are any,
+each with its own base where that is another one.
 Out: `data/generate` with the answers and losses of each, and `variants.jsonl`: answers to dev
 prompts in the names of persons of several groups.
 Refuses: an adapter that is not the recorded one, a prompt that is too long, a missing answer.
@@ -16,7 +17,7 @@ from core.settings import Settings
 from pipelines import layout
 from pipelines.models.adapter_files import check_adapter
 from pipelines.models.answers import Identity, Messages, answer
-from pipelines.models.base_store import locate_base_model, read_base_model
+from pipelines.models.comparator_bases import PlacedBase, base_of, own_base
 from pipelines.models.language_model import LanguageModel, load_language_model
 from pipelines.models.language_model import generate as generate_ids
 from pipelines.values.base_manifest import BaseModelManifest
@@ -85,14 +86,14 @@ def main() -> int:
     """Write answers and losses of adapter, champion and anchor, and `variants.jsonl`."""
     params = load_params()
     training_set = read_training_set()
-    base, template = read_base_model()
-    folder = locate_base_model(base, Settings().home)
+    own = own_base(Settings().home)
+    base = own.manifest
     adapter = Adapter.read(layout.ADAPTER)
     adapter_folder = Path(adapter.folder)
     # Checked though `fine_tune` wrote it: the folder may have changed since.
     check_adapter(adapter_folder, adapter, base)
     language = load_language_model(
-        base, folder, template, params.generation.precision, adapter_folder
+        base, own.folder, own.template, params.generation.precision, adapter_folder
     )
     prompts = group_prompts(read_rows(layout.HELD_OUT))
     completions = generate(base, adapter, language, prompts, params.generation)
@@ -100,7 +101,7 @@ def main() -> int:
     dev = group_prompts(read_rows(training_set.dev.checked()))
     variants = _answer_variants(language, dev, params)
     write_jsonl(layout.GENERATE / "variants.jsonl", variants)
-    _answer_by_comparators(base, folder, template, prompts, params.generation)
+    _answer_by_comparators(own, prompts, params.generation)
     print(f"{completions.rows} prompts answered by the adapter")
     return 0
 
@@ -146,19 +147,23 @@ def _answer_variants(
 
 
 def _answer_by_comparators(
-    base: BaseModelManifest,
-    folder: Path,
-    template: str | None,
-    prompts: Sequence[Prompt],
-    params: GenerationParams,
+    own: PlacedBase, prompts: Sequence[Prompt], params: GenerationParams
 ) -> None:
-    """Have champion and anchor answer the same prompts, under the base that all of them share."""
-    for system, comparator in read_comparators(base):
+    """Have champion and anchor answer the same prompts, each on the base of its own training."""
+    home = Settings().home
+    for system, comparator in read_comparators():
         adapter = comparator.adapter
+        base = base_of(system, adapter, own, home)
         adapter_folder = layout.CHAMPION / system
-        check_adapter(adapter_folder, adapter, base)
+        check_adapter(adapter_folder, adapter, base.manifest)
         language = load_language_model(
-            base, folder, template, params.precision, adapter_folder
+            base.manifest,
+            base.folder,
+            base.template,
+            params.precision,
+            adapter_folder,
         )
-        identity = Identity(system=system, base=base, adapter_sha256=adapter.sha256)
+        identity = Identity(
+            system=system, base=base.manifest, adapter_sha256=adapter.sha256
+        )
         answer(identity, language, prompts, params, layout.GENERATE)

@@ -6,10 +6,8 @@ It is state from outside, so it is written into the workspace as an input before
 from pathlib import Path
 from typing import Literal
 
-from core.errors import UnsafeAdapter
 from core.value import Value
 from pipelines import layout
-from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.evidence import Adapter
 
 FOLDER = layout.CHAMPION
@@ -45,21 +43,7 @@ class ChampionInput(Value):
 
 
 def read_comparators(
-    base: BaseModelManifest, folder: Path = FOLDER
+    folder: Path = FOLDER,
 ) -> tuple[tuple[Literal["champion", "anchor"], Champion], ...]:
-    """Champion and anchor that the run compares with.
-
-    `UnsafeAdapter` where one belongs to another base model or chat template.
-    """
-    comparators = ChampionInput.read(folder / "champion.json").comparators()
-    # Only the adapter may differ, or a difference in scores would not be the adapter's.
-    expected = (base.digest, base.chat_template_sha256)
-    for system, comparator in comparators:
-        adapter = comparator.adapter
-        if (adapter.base_digest, adapter.chat_template_sha256) != expected:
-            raise UnsafeAdapter(
-                f"The {system}, version {comparator.version}, has another base model or chat "
-                f"template ({adapter.base_id}), which is not compared with yet. "
-                "Take that base, or register under another name with --model."
-            )
-    return comparators
+    """Champion and anchor that the run compares with, each on the base of its own training."""
+    return ChampionInput.read(folder / "champion.json").comparators()

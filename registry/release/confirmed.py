@@ -21,10 +21,11 @@ from pipelines.gates.policy import ScreenPolicy
 from pipelines.scoring.evidence_file import Evidence, read_evidence
 from pipelines.values.champion import ChampionInput
 from pipelines.values.dataset import Row, read_rows
-from pipelines.values.evidence import Scorecard
+from pipelines.values.evidence import Scorecard, System
 from pipelines.values.reserve import Block, Confirmation
 from pipelines.values.verdict import Comparison
 from registry.ledger.entries import BlockClosed, BlockOpened
+from registry.release.makers import expected_makers
 
 FOLDER = "confirmation"
 _STORED, ROWS, _EVIDENCE = "confirmation.json", "rows.jsonl", "evidence.parquet"
@@ -143,21 +144,15 @@ def confirmation_differences(
         opened.rows,
         standing,
     )
-    champion = ChampionInput.read(folder / "champion.json").champion
-    # Which prompt is the best one follows from the other evidence.
-    itself = scorecard.adapter.is_baseline
-    prompt = choose_prompt(comparisons, policy.primary, itself)
-    adapters = {"adapter": scorecard.adapter.sha256, prompt: None}
-    if champion is not None:
-        adapters = {
-            "adapter": scorecard.adapter.sha256,
-            "champion": champion.adapter.sha256,
-        }
+    champion = ChampionInput.read(folder / "champion.json")
+    makers = expected_makers(scorecard, champion)
+    opponent: System = "champion"
+    if champion.champion is None:
+        # Which prompt is the best one follows from the other evidence.
+        itself = scorecard.adapter.is_baseline
+        opponent = choose_prompt(comparisons, policy.primary, itself)
+    expected = {system: makers[system] for system in ("adapter", opponent)}
     made_by = opened.evidence.made_by
-    expected = {
-        system: scorecard.spec.with_adapter(adapter)
-        for system, adapter in adapters.items()
-    }
     if made_by != expected:
         systems = ", ".join(expected)
         yield (

@@ -46,6 +46,7 @@ from registry.release.confirmed import (
     confirmation_differences,
     read_confirmation,
 )
+from registry.release.makers import expected_makers
 from registry.release.own_metrics import copy_differences, find_metrics
 from registry.release.prompted import prefix_differences, retrieved_differences
 from registry.release.stored_files import file_differences
@@ -433,28 +434,21 @@ def maker_differences(
     scorecard: Scorecard, champion: ChampionInput, evidence: Evidence
 ) -> Iterator[str]:
     """Systems whose adapter or configuration in the evidence is not that of the files beside it."""
-    # The base answers without an adapter, whatever stands before the prompts.
-    adapters: dict[System, str | None] = {
-        "base": None,
-        "few_shot": None,
-        "retrieval": None,
-        "adapter": scorecard.adapter.sha256,
-    }
-    for comparator_system, comparator in champion.comparators():
-        adapters[comparator_system] = comparator.adapter.sha256
+    expected_by_system = expected_makers(scorecard, champion)
     for system in evidence.rows:
         maker = evidence.made_by.get(system)
         if maker is None:
             yield f"evidence.{system}: it does not name what answered"
             continue
-        expected = adapters.get(system)
-        if maker.adapter_sha256 != expected:
+        # A champion that champion.json does not name has no adapter that could have answered.
+        expected = expected_by_system.get(system, scorecard.spec.with_adapter(None))
+        if maker.adapter_sha256 != expected.adapter_sha256:
             yield (
                 f"evidence.{system}: adapter {_shorten(maker.adapter_sha256)} answered, "
-                f"the files beside it name {_shorten(expected)}"
+                f"the files beside it name {_shorten(expected.adapter_sha256)}"
             )
-        # As a whole: engine, precision and length are part of what was scored.
-        if maker != scorecard.spec.with_adapter(expected):
+        # As a whole: base, engine, precision and length are part of what was scored.
+        if maker != expected:
             yield (
                 f"evidence.{system}: it was made in another configuration "
                 "than the scorecard names"

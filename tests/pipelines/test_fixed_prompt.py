@@ -166,7 +166,7 @@ def test_a_control_token_in_a_prompt_or_a_question_stays_text(
     encoder = language.encoder.with_prompt(FixedPrompt(system=hostile))
     asked = encoder.prompt_ids((Message(role="user", content=hostile),))
     # The template's own alone: one for each of two messages, and the one that begins the answer.
-    starts = encoder.tokenizer.convert_tokens_to_ids("<|im_start|>")
+    starts: Any = encoder.tokenizer.convert_tokens_to_ids("<|im_start|>")
     assert asked.count(starts) == 3
 
 

@@ -15,7 +15,7 @@ from pipelines.scoring.evidence_file import Evidence, read_evidence, write_evide
 from pipelines.stages.score import build_evidence
 from pipelines.values.champion import Champion, ChampionInput
 from pipelines.values.dataset import Row, write_rows
-from pipelines.values.evidence import System
+from pipelines.values.evidence import Scorecard, System
 from pipelines.values.metric_settings import MetricSettings
 from pipelines.values.reserve import (
     Block,
@@ -24,7 +24,12 @@ from pipelines.values.reserve import (
     key_of,
 )
 from pipelines.values.verdict import Finalist, Undecided
-from registry.release.confirmed import FOLDER, is_of_block, read_confirmation
+from registry.release.confirmed import (
+    FOLDER,
+    confirmation_differences,
+    is_of_block,
+    read_confirmation,
+)
 from registry.release.recompute import recompute, rescreen
 from tests.support import trials
 from tests.support.confirmations import closed, opened
@@ -274,6 +279,42 @@ def test_a_package_is_of_a_block_only_as_the_ledger_holds_it(folder: Path) -> No
     without_block = read_confirmation(folder)
     assert without_block is not None
     assert not is_of_block(without_block, entry, shown)
+
+
+def test_a_champion_of_another_base_has_to_answer_the_block_on_that_one(
+    folder: Path,
+) -> None:
+    rows = sealed_rows()
+    systems: dict[System, tuple[trials.Answer, float]] = {
+        "adapter": (trials.right, 2.0),
+        "champion": (trials.wrong, 3.0),
+    }
+    asked = trials.trial(systems, rows)
+    evidence = build_evidence(asked, [metric_named("chrf")], MetricSettings())
+    adapter = trials.adapter(sha256="c" * 64, base_digest="9" * 64)
+    ChampionInput(champion=Champion(version="1", adapter=adapter)).write(
+        folder / "champion.json"
+    )
+
+    def told_of(base: str) -> list[str]:
+        made = evidence.made_by["adapter"].with_adapter("c" * 64)
+        champion = made.model_copy(update={"base_digest": base})
+        made_by = {**evidence.made_by, "champion": champion}
+        answered = evidence.model_copy(update={"made_by": made_by})
+        write_confirmation(folder, rows, answered, against="champion")
+        stored = read_confirmation(folder)
+        assert stored is not None
+        assert stored.opened is not None
+        card = Scorecard.read(folder / "scorecard.json")
+        policy = load_policy(folder / "policy.yaml").gates.screen
+        return list(
+            # Something serves, so no comparison of the standing rows chooses the opponent.
+            confirmation_differences(folder, stored, card, policy, ())
+        )
+
+    assert told_of("9" * 64) == []
+    (told,) = told_of("b" * 64)
+    assert "what answered is not adapter, champion" in told
 
 
 def test_evidence_without_a_confirmation_has_none(folder: Path) -> None:

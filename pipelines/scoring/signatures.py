@@ -1,0 +1,34 @@
+"""How a system's metric was computed, as text: equal texts may be compared, others never.
+
+A metric says what it counted. Where it counts what a tokenizer makes, the base belongs to it: two
+tokenizers can cut a text into equally many tokens, and those tokens are still not the same.
+"""
+
+from pipelines.metrics import Metric
+from pipelines.scoring.evidence_file import Evidence
+from pipelines.values.evidence import System
+
+_DIGITS = 12
+
+
+def signature_of(evidence: Evidence, metric: Metric, system: System) -> str:
+    """The signature of one metric of one system.
+
+    That of a metric with a stand-in names the base where it is not the adapter's. Older evidence
+    does not say what answered, and holds answers on one base alone.
+    """
+    rows = [row.row for row in evidence.rows[system]]
+    signature = metric.signature(rows)
+    own = evidence.made_by.get("adapter")
+    maker = evidence.made_by.get(system)
+    if metric.stand_in is None or own is None or maker is None:
+        return signature
+    if maker.base_digest == own.base_digest:
+        return signature
+    return f"{signature}|base:{maker.base_digest[:_DIGITS]}"
+
+
+def is_comparable(evidence: Evidence, metric: Metric, system: System) -> bool:
+    """Whether the metric of the adapter and of a system were computed in the same way."""
+    own = signature_of(evidence, metric, "adapter")
+    return own == signature_of(evidence, metric, system)
