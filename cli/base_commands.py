@@ -55,4 +55,26 @@ def check(folder: Path, *, as_json: bool, **options: Any) -> None:
     click.echo(f"{conformance.base_id}\n{conformance.text}")
 
 
-COMMANDS: tuple[click.Command, ...] = (base,)
+@click.command()
+@click.option(
+    "--base",
+    "asked",
+    required=True,
+    metavar="BASE",
+    help="Identifier, revision, six or more digits of the digest, or folder of a base model.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One machine-readable line.")
+def lineage(asked: str, *, as_json: bool) -> None:
+    """List what hangs on a base model: versions, what serves, evidence, and what to do."""
+    from cli.lineage_text import lineage_lines
+    from operations.lineage import find_lineage
+
+    found = find_lineage(asked)
+    if as_json:
+        click.echo(found.model_dump_json())
+        return
+    for line in lineage_lines(found):
+        click.echo(line)
+
+
+COMMANDS: tuple[click.Command, ...] = (base, lineage)

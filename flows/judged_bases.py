@@ -16,7 +16,9 @@ _Base = tuple[str, str | None]
 
 
 def base_differences(
-    package: Path, model: ModelState, anchor: Adapter | None
+    package: Path,
+    model: ModelState,
+    anchor: Adapter | None,
 ) -> Iterator[str]:
     """Comparators of a package whose base is not the one that they were released on.
 
@@ -36,7 +38,10 @@ def base_differences(
             )
 
 
-def _known_bases(model: ModelState, anchor: Adapter | None) -> dict[str, _Base]:
+def _known_bases(
+    model: ModelState,
+    anchor: Adapter | None,
+) -> dict[str, _Base]:
     """The base of each adapter that was released, and of the anchor."""
     known: dict[str, _Base] = {}
     if anchor is not None:

@@ -34,7 +34,11 @@ _FILES = {
 """Files of a package, and the names under which stage `base_model` writes them."""
 
 
-def place_package(package: Path, system: str, workspace: Workspace) -> Adapter:
+def place_package(
+    package: Path,
+    system: str,
+    workspace: Workspace,
+) -> Adapter:
     """Copy a comparator's adapter to where stages read it, and keep what says its base.
 
     Gives the adapter's record.
@@ -65,15 +69,31 @@ def place_comparator_bases(workspace: Workspace) -> None:
         kept = root / _KEPT / system
         base, _ = read_base_model(kept)
         if base.digest != own.digest:
-            _check_policy(workspace, system, base)
-        _bring_weights(system, base, kept, workspace.home)
+            _check_policy(
+                workspace,
+                system,
+                base,
+            )
+        _bring_weights(
+            system,
+            base,
+            kept,
+            workspace.home,
+        )
         place = root / place_of(system)
         shutil.rmtree(place, ignore_errors=True)
-        shutil.copytree(kept, place, ignore=shutil.ignore_patterns("params.yaml"))
+        shutil.copytree(
+            kept,
+            place,
+            ignore=shutil.ignore_patterns("params.yaml"),
+        )
 
 
 def _bring_weights(
-    system: System, base: BaseModelManifest, kept: Path, home: Path
+    system: System,
+    base: BaseModelManifest,
+    kept: Path,
+    home: Path,
 ) -> None:
     """Find the weights where the comparator's own run had them."""
     weights = home / "base-models" / base.digest
@@ -86,14 +106,20 @@ def _bring_weights(
 
 
 def _check_policy(
-    workspace: Workspace, system: System, base: BaseModelManifest
+    workspace: Workspace,
+    system: System,
+    base: BaseModelManifest,
 ) -> None:
     """Refuse a policy that would hold a metric of tokens against another base, and nothing else."""
     policy = load_policy(workspace.root / layout.POLICY).gates.screen
     scored = workspace.params.score.metrics
     for metric, stand_in in _metrics_of_tokens(policy, system):
         is_primary = metric == policy.primary
-        stands_in = stand_in in scored and _is_guarded(policy, stand_in, system)
+        stands_in = stand_in in scored and _is_guarded(
+            policy,
+            stand_in,
+            system,
+        )
         if is_primary:
             raise ParameterError(
                 f"{metric} is the policy's primary metric, and cannot be compared with the "
@@ -109,17 +135,26 @@ def _check_policy(
 
 
 def _metrics_of_tokens(
-    policy: ScreenPolicy, system: System
+    policy: ScreenPolicy,
+    system: System,
 ) -> Iterator[tuple[str, str]]:
     """Each judged metric that compares nothing across bases, with the one that does."""
     for metric in ALL_METRICS:
         stand_in = metric.stand_in
-        is_judged = _is_guarded(policy, metric.name, system)
+        is_judged = _is_guarded(
+            policy,
+            metric.name,
+            system,
+        )
         if stand_in is not None and (is_judged or metric.name == policy.primary):
             yield metric.name, stand_in
 
 
-def _is_guarded(policy: ScreenPolicy, metric: str, system: System) -> bool:
+def _is_guarded(
+    policy: ScreenPolicy,
+    metric: str,
+    system: System,
+) -> bool:
     guardrails: Sequence[str] = [
         guardrail.metric
         for guardrail in policy.guardrails

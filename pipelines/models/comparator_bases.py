@@ -27,12 +27,18 @@ class PlacedBase:
     template: str | None
     """The chat template that it is asked with; None: completion mode."""
 
-    def is_of(self, adapter: Adapter) -> bool:
+    def is_of(
+        self,
+        adapter: Adapter,
+    ) -> bool:
         """Whether the adapter was trained on this base, under this template."""
         return is_base_of(adapter, self.manifest)
 
 
-def is_base_of(adapter: Adapter, manifest: BaseModelManifest) -> bool:
+def is_base_of(
+    adapter: Adapter,
+    manifest: BaseModelManifest,
+) -> bool:
     """Whether an adapter was trained on a base, under its template."""
     trained_on = (adapter.base_digest, adapter.chat_template_sha256)
     return trained_on == (manifest.digest, manifest.chat_template_sha256)
@@ -46,11 +52,18 @@ def place_of(system: System, champions: Path = layout.CHAMPION) -> Path:
 def own_base(home: Path) -> PlacedBase:
     """The run's own base; errors as of `read_base_model` and `locate_base_model`."""
     manifest, template = read_base_model()
-    return PlacedBase(manifest, locate_base_model(manifest, home), template)
+    return PlacedBase(
+        manifest,
+        locate_base_model(manifest, home),
+        template,
+    )
 
 
 def base_of(
-    system: System, adapter: Adapter, own: PlacedBase, home: Path
+    system: System,
+    adapter: Adapter,
+    own: PlacedBase,
+    home: Path,
 ) -> PlacedBase:
     """The base that a comparator answers on, with every byte of its weights checked.
 
@@ -67,17 +80,32 @@ def base_of(
             f"{place_of(system)} does not hold the base model that the {system} was trained on "
             f"({adapter.base_id}, {adapter.base_digest[:12]}). Run again."
         )
-    return PlacedBase(manifest, _locate(system, manifest, home), template)
+    return PlacedBase(
+        manifest,
+        _locate(
+            system,
+            manifest,
+            home,
+        ),
+        template,
+    )
 
 
-def _locate(system: System, manifest: BaseModelManifest, home: Path) -> Path:
+def _locate(
+    system: System,
+    manifest: BaseModelManifest,
+    home: Path,
+) -> Path:
     try:
         return locate_base_model(manifest, home)
     except UnusableBaseModel as error:
         raise UnusableBaseModel(describe_missing(system, manifest)) from error
 
 
-def describe_missing(system: System, manifest: BaseModelManifest) -> str:
+def describe_missing(
+    system: System,
+    manifest: BaseModelManifest,
+) -> str:
     """Say which base is missing, and how to bring it."""
     link = f".assay/base-models/{manifest.digest}"
     return (

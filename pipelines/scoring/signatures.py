@@ -11,7 +11,11 @@ from pipelines.values.evidence import System
 _DIGITS = 12
 
 
-def signature_of(evidence: Evidence, metric: Metric, system: System) -> str:
+def signature_of(
+    evidence: Evidence,
+    metric: Metric,
+    system: System,
+) -> str:
     """The signature of one metric of one system.
 
     That of a metric with a stand-in names the base where it is not the adapter's. Older evidence
@@ -28,7 +32,19 @@ def signature_of(evidence: Evidence, metric: Metric, system: System) -> str:
     return f"{signature}|base:{maker.base_digest[:_DIGITS]}"
 
 
-def is_comparable(evidence: Evidence, metric: Metric, system: System) -> bool:
+def is_comparable(
+    evidence: Evidence,
+    metric: Metric,
+    system: System,
+) -> bool:
     """Whether the metric of the adapter and of a system were computed in the same way."""
-    own = signature_of(evidence, metric, "adapter")
-    return own == signature_of(evidence, metric, system)
+    own = signature_of(
+        evidence,
+        metric,
+        "adapter",
+    )
+    return own == signature_of(
+        evidence,
+        metric,
+        system,
+    )

@@ -6,7 +6,8 @@ from pipelines.values.serving_spec import ServingSpec
 
 
 def expected_makers(
-    scorecard: Scorecard, champion: ChampionInput
+    scorecard: Scorecard,
+    champion: ChampionInput,
 ) -> dict[System, ServingSpec]:
     """The configuration of the base, whatever it is given before a prompt, and of each adapter.
 
@@ -26,7 +27,10 @@ def expected_makers(
     return makers
 
 
-def _on_its_base(adapter: Adapter, spec: ServingSpec) -> ServingSpec:
+def _on_its_base(
+    adapter: Adapter,
+    spec: ServingSpec,
+) -> ServingSpec:
     update = {
         "adapter_sha256": adapter.sha256,
         "base_digest": adapter.base_digest,
