@@ -34,6 +34,7 @@ from registry.release.known_answers import (
 from registry.release.own_metrics import copy_name
 from registry.release.prompted import FEW_SHOT as FEW_SHOT_FILE
 from registry.release.prompted import RETRIEVED as RETRIEVED_FILE
+from registry.report.scorecard import PAGE
 
 Verdict = Finalist | Rejection | Undecided
 _EVIDENCE = {
@@ -159,7 +160,9 @@ def build_package(
     shutil.rmtree(package, ignore_errors=True)
     shutil.copytree(workspace.root / scorecard.adapter.folder, package / "adapter")
     evidence = collect_evidence(workspace, finalist)
-    shutil.copytree(evidence, package, dirs_exist_ok=True)
+    # An attempt that was killed may have left the page, which is for people and not judged.
+    without_page = shutil.ignore_patterns(PAGE)
+    shutil.copytree(evidence, package, dirs_exist_ok=True, ignore=without_page)
     # The endpoint serves with the tokenizer that was scored, whatever the base's folder has later.
     if lineage.base is not None:
         base_folder = locate_base_model(lineage.base, workspace.home)

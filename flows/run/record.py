@@ -7,6 +7,7 @@ from flows.run.challenger import decide_succession, settle_succession
 from flows.run.outcome import Outcome
 from flows.run.previous import champions_outcome
 from flows.run.registration import enter_version
+from flows.run.scorecard_page import log_scores, write_page
 from flows.signing import sign_own_package
 from pipelines import layout
 from pipelines.gates.policy import load_policy
@@ -53,6 +54,9 @@ def record_verdict(
         )
     # Last of all: a run with a verdict is taken as done by the next one.
     evidence = collect_evidence(attempt.workspace, verdict)
+    if scorecard is not None:
+        write_page(attempt, evidence)
+        log_scores(attempt, verdict, scorecard)
     attempt.store.runs.record_verdict(attempt.run.run_id, evidence, page)
     return Outcome(
         verdict=verdict.verdict,

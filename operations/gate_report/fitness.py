@@ -1,10 +1,8 @@
 """One sentence that a person reads first: fit, not yet, or rejected, and by which rules."""
 
-from collections.abc import Sequence
+from pipelines.values.verdict import Candidate, Rejection, Undecided
+from registry.report.rules import explain
 
-from pipelines.values.verdict import Candidate, Finding, Outcome, Rejection, Undecided
-
-_MOST_NAMED = 6
 _BEGINNINGS = {
     "passed": "is fit for release",
     "rejected": "is rejected",
@@ -25,21 +23,3 @@ def fitness(subject: str, verdict: Candidate | Rejection | Undecided) -> str:
     if waived:
         note = f", {waived} of them by a waiver"
     return f"{beginning}: {reason}{note}."
-
-
-def explain(findings: Sequence[Finding], outcome: Outcome) -> str:
-    """Say how many rules made the outcome, and name the first of them where they forbid."""
-    decisive = [finding for finding in findings if finding.outcome == outcome]
-    rules = [finding.rule for finding in decisive]
-    count = len(rules)
-    total = len(findings)
-    if outcome == "passed":
-        return f"{count} of {total} rules passed"
-    verb = "are"
-    if count == 1:
-        verb = "is"
-    named = ", ".join(rules[:_MOST_NAMED])
-    if count > _MOST_NAMED:
-        more = count - _MOST_NAMED
-        named = f"{named} and {more} more"
-    return f"{count} of {total} rules {verb} {outcome} ({named})"

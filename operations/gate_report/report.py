@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from core.value import Value
-from operations.gate_report.fitness import explain, fitness
+from operations.gate_report.fitness import fitness
 from pipelines.values.evidence import Scorecard
 from pipelines.values.verdict import Comparison, Finding, Outcome
+from registry.report.rules import explain
+from registry.report.scored import SCORECARD
 
 if TYPE_CHECKING:
     from flows.judgement import Judgement
     from flows.run.outcome import Outcome as RunOutcome
     from operations.gate import GateRerun
-
-SCORECARD = "scorecard.json"
 
 
 class GateReport(Value):

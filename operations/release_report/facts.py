@@ -7,19 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from operations.gate_report.fitness import fitness
-from operations.gate_report.report import SCORECARD, identities_of
+from operations.gate_report.report import identities_of
 from operations.history import History
 from operations.origin_text import describe_origin
-from pipelines.gates.policy import ScreenPolicy, load_policy
-from pipelines.scoring.evidence_file import Evidence, read_evidence
-from pipelines.values.dataset import (
-    BiasReport,
-    group_prompts,
-    read_rows,
-    text_of,
-)
-from pipelines.values.evidence import Scorecard, System
-from pipelines.values.verdict import Comparison
+from registry.report.scored import Scored
 
 if TYPE_CHECKING:
     from flows.judgement import Judgement
@@ -55,71 +46,14 @@ class Facts:
         return self.judgement.package
 
     @cached_property
-    def scorecard(self) -> Scorecard:
-        """Every score with its interval."""
-        return Scorecard.read(self.package / SCORECARD)
-
-    @cached_property
-    def evidence(self) -> Evidence:
-        """Each system's answer to each prompt."""
-        return read_evidence(self.package / "evidence.parquet")
-
-    @cached_property
-    def screen(self) -> ScreenPolicy:
-        """The limits under which the version was screened."""
-        policy = load_policy(self.package / "policy.yaml")
-        return policy.gates.screen
-
-    @cached_property
-    def data_bias(self) -> BiasReport | None:
-        """How groups differ in the training data; None where the package holds no report."""
-        path = self.package / "bias_report.json"
-        return BiasReport.read(path) if path.is_file() else None
-
-    @cached_property
-    def prompts(self) -> dict[str, str]:
-        """The text of each held-out prompt by its identifier; older packages hold none."""
-        path = self.package / "held_out.jsonl"
-        # Without the texts the page still shows which prompts differ.
-        if not path.is_file():
-            return {}
-        rows = read_rows(path)
-        return {prompt.id: text_of(prompt.messages) for prompt in group_prompts(rows)}
-
-    @property
-    def judged_metrics(self) -> tuple[str, ...]:
-        """The primary metric and every guardrail that was compared, each once."""
-        compared = {comparison.metric for comparison in self.comparisons}
-        names = [self.screen.primary]
-        names += [guardrail.metric for guardrail in self.screen.guardrails]
-        # dict.fromkeys names each once and keeps the policy's order.
-        return tuple(name for name in dict.fromkeys(names) if name in compared)
-
-    @property
-    def comparisons(self) -> tuple[Comparison, ...]:
-        """What `screen` compared."""
-        return self.judgement.finalist.comparisons
-
-    def comparison(self, metric: str, against: System) -> Comparison | None:
-        """The stored comparison with one system; None where the two are not comparable."""
-        for comparison in self.comparisons:
-            pair = (comparison.metric, comparison.against)
-            if pair == (metric, against):
-                return comparison
-        return None
-
-    def margin(self, metric: str) -> float | None:
-        """How much of a guardrail may be lost; None of the primary metric, which must gain."""
-        for guardrail in self.screen.guardrails:
-            # The primary metric may be a guardrail as well, and has to gain all the same.
-            if guardrail.metric == metric != self.screen.primary:
-                return guardrail.margin
-        return None
+    def scored(self) -> Scored:
+        """Its scores and answers, as the page of its scorecard shows them."""
+        return Scored(self.package, self.subject, called="this version")
 
     @property
     def identities(self) -> dict[str, str]:
         """Fingerprint and digests of what was judged, and of what it was judged by."""
-        scorecard = self.scorecard
+        scorecard = self.scored.scorecard
         return {
             **identities_of(self.judgement),
             "evidence": scorecard.evidence.sha256,

@@ -61,6 +61,15 @@ class EvidenceRow(Value):
     """The prompt's content (`pipelines.rows.contents`); None in older evidence."""
 
 
+class EvidenceHeader(Value):
+    """What holds for every row of an evidence file."""
+
+    made_by: dict[System, ServingSpec] = Field(default_factory=dict)
+    settings: MetricSettings | None = None
+    own_metrics: tuple[OwnMetricRecord, ...] = ()
+    prefixes: dict[System, str] = Field(default_factory=dict)
+
+
 class Evidence(Value):
     """The rows of every system, the same prompts in the same order for each."""
 
@@ -219,16 +228,9 @@ def read_evidence(path: Path) -> Evidence:
         table = pq.read_table(path)
         rows = [_from_record(record) for record in table.to_pylist()]
         evidence = evidence_of(rows)
-        metadata = table.schema.metadata or {}
-        records = _read_records(metadata)
-        _check_pairs(rows, records)
-        header = {
-            "made_by": _read_makers(metadata),
-            "settings": _read_settings(metadata),
-            "own_metrics": records,
-            "prefixes": _DIGESTS.validate_json(metadata.get(_PREFIXES, b"{}")),
-        }
-        return evidence.model_copy(update=header)
+        header = read_header(table.schema.metadata or {})
+        _check_pairs(rows, header.own_metrics)
+        return evidence.model_copy(update=dict(header))
     # A file that somebody else wrote can be wrong in any of these ways.
     except (
         OSError,
@@ -243,6 +245,16 @@ def read_evidence(path: Path) -> Evidence:
         raise DamagedFile(
             f"{path} is not a whole evidence file ({kind}). Run the score stage again."
         ) from error
+
+
+def read_header(metadata: dict[bytes, bytes]) -> EvidenceHeader:
+    """What the file says of all of its rows; `ValueError` where it says anything else."""
+    return EvidenceHeader(
+        made_by=_read_makers(metadata),
+        settings=_read_settings(metadata),
+        own_metrics=_read_records(metadata),
+        prefixes=_DIGESTS.validate_json(metadata.get(_PREFIXES, b"{}")),
+    )
 
 
 def _read_makers(metadata: dict[bytes, bytes]) -> dict[System, ServingSpec]:

@@ -108,6 +108,11 @@ class Runs:
         ]
         self._mlflow.ask(lambda mlflow: mlflow.log_batch(run_id, metrics=points))
 
+    def metrics(self, run_id: str) -> dict[str, float]:
+        """The last point of each of the run's metrics."""
+        run = self._get(run_id)
+        return dict(run.data.metrics)
+
     def log_params(self, run_id: str, params: dict[str, str]) -> None:
         """Record the run's parameters; recording the same again changes nothing."""
         from mlflow.entities import Param

@@ -28,10 +28,10 @@ from registry.ledger.entries import BlockClosed, BlockOpened
 from registry.release.makers import expected_makers
 
 FOLDER = "confirmation"
-_STORED, ROWS, _EVIDENCE = "confirmation.json", "rows.jsonl", "evidence.parquet"
+STORED, ROWS, _EVIDENCE = "confirmation.json", "rows.jsonl", "evidence.parquet"
 RETRIEVED = "retrieved_examples.json"
 """Only there where the block was compared with retrieval."""
-FILES = (_STORED, ROWS, _EVIDENCE, RETRIEVED)
+FILES = (STORED, ROWS, _EVIDENCE, RETRIEVED)
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def read_confirmation(folder: Path) -> StoredConfirmation | None:
     inside = folder / FOLDER
     if not inside.is_dir():
         return None
-    confirmation = Confirmation.read(inside / _STORED)
+    confirmation = Confirmation.read(inside / STORED)
     block = confirmation.block
     if block is None:
         return StoredConfirmation(confirmation, None)

@@ -116,6 +116,27 @@ def test_the_report_of_a_version_is_written_and_attached_to_its_run(
     assert artifact.path == f"release_report/{MODEL}-1.html"
 
 
+def test_a_scored_run_holds_its_page_and_metrics_to_compare_it_by(
+    site: Checkout, tmp_path: Path
+) -> None:
+    client = MlflowClient(site.uri, site.uri)
+    run_id = client.get_model_version(MODEL, "1").run_id
+    assert run_id is not None
+    page = client.download_artifacts(run_id, "scorecard.html", str(tmp_path))
+    text = Path(page).read_text(encoding="utf-8")
+    assert f"of {MODEL} passed screen: " in text
+    assert "What is not covered" in text
+    metrics = client.get_run(run_id).data.metrics
+    assert metrics["better.chrf.base.low"] > 0
+    assert metrics["score.adapter.chrf"] > metrics["score.base.chrf"]
+    assert metrics["held_out.groups"] > 0
+    # The page is about the version and no part of what is judged.
+    paths = [each.path for each in client.list_artifacts(run_id)]
+    assert "scorecard.html" in paths
+    package = site.home / "packages"
+    assert not list(package.rglob("scorecard.html"))
+
+
 def test_a_report_that_cannot_be_attached_is_said_and_nothing_fails(
     site: Checkout, capsys: pytest.CaptureFixture[str]
 ) -> None:

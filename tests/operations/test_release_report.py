@@ -3,20 +3,16 @@
 import random
 import shutil
 from datetime import UTC, datetime
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from core.files import sha256_of
 from flows.judgement import Judgement
 from operations.gate_report.markdown import to_markdown
 from operations.gate_report.report import report_of_judgement
 from operations.history import History, HistoryEntry
 from operations.release_report.facts import collect_facts
-from operations.release_report.html import cut, shown
 from operations.release_report.page import render_page
-from operations.release_report.plot import thin_out
 from operations.release_report.publish import report_address
 from pipelines.scoring.evidence_file import EvidenceRow, read_evidence, write_evidence
 from pipelines.values.dataset import GroupRate, Interval, Prompt
@@ -30,11 +26,12 @@ from pipelines.values.verdict import (
 )
 from registry.ledger.ledger import open_ledger
 from registry.mlflow.recorded import ModelVersion
+from registry.report.html import cut, shown
+from registry.report.plot import thin_out
 from tests.support import trials
+from tests.support.html_page import HOSTILE, HTML, Page
 
 AT = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
-HTML = '<script src="//evil.test/x.js">alert(1)</script><img src=x onerror=alert(1)>'
-HOSTILE = f"{HTML}\"'`]]>=cmd|' /C calc'!A0\x00\x1b\u202e&amp;</p></body>"
 UNDECIDED = Undecided(
     gate="judge",
     findings=(
@@ -43,49 +40,6 @@ UNDECIDED = Undecided(
     ),
     policy_sha256="p" * 64,
 )
-LOADING = {"src", "href", "srcset", "action", "data", "background", "poster"}
-TAGS = {
-    *("html", "head", "meta", "title", "style", "body", "main", "section", "div", "p"),
-    *("h1", "h2", "h3", "h4", "b", "em", "span", "code", "figure", "figcaption"),
-    *("table", "caption", "thead", "tbody", "tr", "th", "td"),
-    *("svg", "path", "rect", "circle", "text"),
-}
-
-
-class Page(HTMLParser):
-    """What a browser sees: elements that are closed in order, attributes, and texts."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.text, self.words = text, ""
-        self.tags: list[str] = []
-        self._open: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert tag in TAGS, tag
-        self.tags.append(tag)
-        names = {name for name, _ in attrs}
-        assert names.isdisjoint(LOADING)
-        assert not any(name.startswith("on") for name in names)
-        if tag == "svg":
-            assert dict(attrs)["role"] == "img"
-            assert dict(attrs)["aria-label"]
-        if tag != "meta":
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert tag in TAGS, tag
-        self.tags.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self._open and self._open[-1] != "style":
-            self.words += data
 
 
 @pytest.fixture
@@ -139,36 +93,6 @@ def page_of(
     return Page(text)
 
 
-def rewrite(folder: Path, change: "Change") -> None:
-    """Have the evidence hold other texts, and the scorecard name it."""
-    path = folder / "evidence.parquet"
-    evidence = read_evidence(path)
-    rows = {
-        system: tuple(change(row) for row in same)
-        for system, same in evidence.rows.items()
-    }
-    write_evidence(path, evidence.model_copy(update={"rows": rows}))
-    card = Scorecard.read(folder / "scorecard.json")
-    digest = card.evidence.model_copy(update={"sha256": sha256_of(path)})
-    card.model_copy(update={"evidence": digest}).write(folder / "scorecard.json")
-
-
-class Change:
-    """Other texts in a row: references and answers that are hostile or long."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def __call__(self, row: EvidenceRow) -> EvidenceRow:
-        texts = {
-            "prediction": f"{self.text}{row.row.prediction}",
-            "references": tuple(f"{self.text}{each}" for each in row.row.references),
-        }
-        scored = row.row.model_copy(update=texts)
-        group = f"{self.text[:300]}{row.group}"
-        return row.model_copy(update={"row": scored, "group": group})
-
-
 def test_the_sentence_the_scores_and_the_events_are_on_the_page(folder: Path) -> None:
     waived = entry(
         generation=1, kind="waived", words="rule approvals waived", version=None
@@ -205,7 +129,7 @@ def test_each_judged_metric_has_a_plot_of_systems_and_one_of_prompts(
 
 
 def test_whatever_a_field_holds_is_text(folder: Path) -> None:
-    rewrite(folder, Change(HOSTILE))
+    trials.rewrite_evidence(folder, trials.HostileTexts(HOSTILE))
     page = page_of(folder, entry(reason=HOSTILE, by=HOSTILE, words=HOSTILE))
     assert HTML in page.words
     assert "=cmd|" in page.words
@@ -252,7 +176,7 @@ def with_champion(tmp_path: Path) -> Path:
 
 
 def test_long_texts_are_cut_and_say_how_much_more_there_is(folder: Path) -> None:
-    rewrite(folder, Change("long " * 20_000))
+    trials.rewrite_evidence(folder, trials.HostileTexts("long " * 20_000))
     page = page_of(folder, *(entry(reason="why " * 500) for _ in range(900)))
     assert "700 earlier entries" in page.words
     assert "1,600 more characters" in page.words
@@ -309,9 +233,8 @@ def test_one_prompt_and_no_bars_to_draw(tmp_path: Path, folder: Path) -> None:
     evidence = read_evidence(folder / "evidence.parquet")
     rows = {system: same[:1] for system, same in evidence.rows.items()}
     one = evidence.model_copy(update={"rows": rows})
-    facts = collect_facts(judgement_of(folder), History((), None), AT)
-    facts.__dict__["evidence"] = one
-    page = Page(render_page(facts))
+    write_evidence(folder / "evidence.parquet", one)
+    page = page_of(folder)
     assert "sorted: 1 better, 0 worse, 0 equal, of 1 prompts." in page.words
 
 
@@ -344,9 +267,9 @@ def test_a_row_that_no_metric_can_count_alone_is_left_out_and_said(
         system: (without_tokens(same[0]), *same[1:])
         for system, same in evidence.rows.items()
     }
-    facts = collect_facts(judgement_of(folder), History((), None), AT)
-    facts.__dict__["evidence"] = evidence.model_copy(update={"rows": rows})
-    page = Page(render_page(facts))
+    changed = evidence.model_copy(update={"rows": rows})
+    write_evidence(folder / "evidence.parquet", changed)
+    page = page_of(folder)
     assert "of 60 prompts. 1 have no number of their own." in page.words
 
 

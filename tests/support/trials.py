@@ -12,7 +12,12 @@ from core.value import FileDigest
 from pipelines.gates.policy import Policy, load_policy
 from pipelines.metrics import metric_named
 from pipelines.rows.contents import digest_contents
-from pipelines.scoring.evidence_file import Evidence, read_evidence
+from pipelines.scoring.evidence_file import (
+    Evidence,
+    EvidenceRow,
+    read_evidence,
+    write_evidence,
+)
 from pipelines.stages.score import build_evidence, score
 from pipelines.stages.screen import screen_evidence
 from pipelines.values.champion import ChampionInput
@@ -411,3 +416,41 @@ def dataset() -> DatasetVersion:
         overlap={},
         held_out_is_fixed=False,
     )
+
+
+def rewrite_evidence(
+    folder: Path, change: Callable[[EvidenceRow], EvidenceRow]
+) -> None:
+    """Have a folder's evidence hold other rows, and its scorecard name it."""
+    path = folder / "evidence.parquet"
+    there = read_evidence(path)
+    changed = {
+        system: tuple(change(row) for row in same)
+        for system, same in there.rows.items()
+    }
+    write_evidence(path, there.model_copy(update={"rows": changed}))
+    name_evidence(folder)
+
+
+def name_evidence(folder: Path) -> None:
+    """Have a folder's scorecard name the evidence that is there now."""
+    card = Scorecard.read(folder / "scorecard.json")
+    digest = FileDigest.of(folder / "evidence.parquet")
+    named = card.evidence.model_copy(update={"sha256": digest.sha256})
+    card.model_copy(update={"evidence": named}).write(folder / "scorecard.json")
+
+
+class HostileTexts:
+    """Another text before each answer, reference and group of a row."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __call__(self, row: EvidenceRow) -> EvidenceRow:
+        texts = {
+            "prediction": f"{self.text}{row.row.prediction}",
+            "references": tuple(f"{self.text}{each}" for each in row.row.references),
+        }
+        scored = row.row.model_copy(update=texts)
+        group = f"{self.text[:300]}{row.group}"
+        return row.model_copy(update={"row": scored, "group": group})

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from operations.release_report.facts import Facts
-from operations.release_report.html import element, paragraph, section, shown, table
-from operations.release_report.paired import prompt_differences, reference_system
-from operations.release_report.plot import draw_intervals, draw_prompts
 from pipelines.values.evidence import SystemScore
 from registry.mlflow.card import format_score
+from registry.report.html import element, paragraph, section, shown, table
+from registry.report.paired import prompt_differences, reference_system
+from registry.report.plot import draw_intervals, draw_prompts
+from registry.report.scored import Scored
 
 _ORDER = (
     "adapter",
@@ -19,9 +19,9 @@ _ORDER = (
 )
 
 
-def show_scores(facts: Facts) -> str:
+def show_scores(scored: Scored) -> str:
     """Systems as columns, metrics as rows, each with its 95 % interval."""
-    scorecard = facts.scorecard
+    scorecard = scored.scorecard
     systems = sorted(scorecard.systems, key=lambda each: _ORDER.index(each.system))
     # A forged scorecard may hold none: the verdict says so.
     if not systems:
@@ -58,29 +58,29 @@ def _score(system: SystemScore, name: str) -> str:
     return ""
 
 
-def show_differences(facts: Facts) -> str:
+def show_differences(scored: Scored) -> str:
     """A picture of each judged metric: against every system, and prompt by prompt."""
     parts: list[str] = []
     # Only what decided: other metrics stand in the table above.
-    for metric in facts.judged_metrics:
-        parts += _figures(facts, metric)
+    for metric in scored.judged_metrics:
+        parts += _figures(scored, metric)
     if not parts:
         parts.append(paragraph("No metric was compared with another system."))
     return section("differences", "Differences", *parts)
 
 
-def _figures(facts: Facts, metric: str) -> Iterator[str]:
+def _figures(scored: Scored, metric: str) -> Iterator[str]:
     role = "guardrail"
-    if metric == facts.screen.primary:
+    if metric == scored.screen.primary:
         role = "primary metric"
     yield element("h3", shown(f"{metric}, {role}"))
-    yield _against_systems(facts, metric)
-    yield _by_prompt(facts, metric)
+    yield _against_systems(scored, metric)
+    yield _by_prompt(scored, metric)
 
 
-def _against_systems(facts: Facts, metric: str) -> str:
-    comparisons = [each for each in facts.comparisons if each.metric == metric]
-    margin = facts.margin(metric)
+def _against_systems(scored: Scored, metric: str) -> str:
+    comparisons = [each for each in scored.comparisons if each.metric == metric]
+    margin = scored.margin(metric)
     rows = []
     for each in comparisons:
         bounds = f"bounds {each.low:+.3g} to {each.high:+.3g}"
@@ -92,17 +92,17 @@ def _against_systems(facts: Facts, metric: str) -> str:
     return _figure(picture, words)
 
 
-def _by_prompt(facts: Facts, metric: str) -> str:
-    against = reference_system(facts.evidence)
-    if against is None or metric not in facts.evidence.metrics:
+def _by_prompt(scored: Scored, metric: str) -> str:
+    against = reference_system(scored.evidence)
+    if against is None or metric not in scored.evidence.metrics:
         return ""
-    differences = prompt_differences(facts.evidence, metric, against)
+    differences = prompt_differences(scored.evidence, metric, against)
     if not differences:
         return paragraph(f"No single prompt has a {metric} of its own.")
     numbers = [each.difference for each in differences]
     better = sum(number > 0 for number in numbers)
     worse = sum(number < 0 for number in numbers)
-    total = len(facts.evidence.rows["adapter"])
+    total = len(scored.evidence.prompt_ids)
     words = (
         f"{metric} of each prompt against {against}, sorted: {better} better, {worse} worse, "
         f"{len(numbers) - better - worse} equal, of {total} prompts."
@@ -110,7 +110,7 @@ def _by_prompt(facts: Facts, metric: str) -> str:
     left_out = total - len(numbers)
     if left_out:
         words += f" {left_out} have no number of their own."
-    interval = facts.comparison(metric, against)
+    interval = scored.comparison(metric, against)
     if interval is not None:
         words += " The band is the interval over all prompts."
     return _figure(draw_prompts(numbers, interval, words), words)

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from operations.release_report.html import element, shown
 from pipelines.gates.comparisons import OTHERS
 from pipelines.values.verdict import Comparison
+from registry.report.html import element, shown
 
 _WIDTH, _LEFT, _RIGHT = 640, 130, 20
 _ROW, _TOP, _BOTTOM = 26, 12, 24

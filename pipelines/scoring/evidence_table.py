@@ -1,0 +1,211 @@
+"""An evidence file by columns: numbers of all prompts, and the texts of a few.
+
+`read_evidence` holds every text of every system at once. A page shows ten of them, so that this one
+reads what it is asked for, however large the file is.
+"""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.errors import DamagedFile, IncompleteEvidence
+from pipelines.metrics import FloatArray, Metric, OwnMetric, metric_named
+from pipelines.rows.contents import assign_clusters
+from pipelines.scoring.evidence_file import EvidenceHeader, read_header
+from pipelines.values.evidence import System
+from pipelines.values.metric_settings import MetricSettings
+
+_ROWS_AT_ONCE = 2048
+_PREFIX = "statistics."
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One system's answer to one prompt, with the prompt's references."""
+
+    prompt_id: str
+    group: str
+    prediction: str
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EvidenceTable:
+    """The file at `path`; each question reads the columns that answer it."""
+
+    path: Path
+
+    @cached_property
+    def header(self) -> EvidenceHeader:
+        """What answered, and how it was counted."""
+        import pyarrow.parquet as pq
+
+        with _explained(self.path):
+            return read_header(pq.read_schema(self.path).metadata or {})
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that have a column."""
+        columns = [name for name in self._names if name.startswith(_PREFIX)]
+        return tuple(name.removeprefix(_PREFIX) for name in columns)
+
+    @cached_property
+    def systems(self) -> tuple[System, ...]:
+        """Who answered, in the order of the file."""
+        return tuple(dict.fromkeys(self._column("system")))
+
+    @cached_property
+    def prompt_ids(self) -> tuple[str, ...]:
+        """Each prompt once, in the order in which every system holds them.
+
+        `DamagedFile` where two systems do not hold the same prompts, or a prompt occurs twice.
+        """
+        everybody = self._column("prompt_id")
+        places = self._places
+        own = [everybody[place] for place in next(iter(places.values()))]
+        is_same = all(
+            [everybody[place] for place in others] == own for others in places.values()
+        )
+        if not is_same or len(set(own)) != len(own):
+            raise _damaged(self.path, "prompts")
+        return tuple(own)
+
+    @cached_property
+    def groups(self) -> tuple[str, ...]:
+        """The group of each prompt."""
+        return tuple(self._of_prompts("group"))
+
+    @cached_property
+    def features(self) -> tuple[str | None, ...]:
+        """The sensitive feature of each prompt."""
+        return tuple(self._of_prompts("feature"))
+
+    @cached_property
+    def contents(self) -> tuple[str | None, ...]:
+        """The content of each prompt; older files know none."""
+        return tuple(self._of_prompts("content"))
+
+    @property
+    def clusters(self) -> tuple[str, ...]:
+        """The cluster of each prompt: groups that share a content are one."""
+        return assign_clusters(self.groups, self.contents)
+
+    def metric_named(self, name: str) -> Metric:
+        """The metric as this file was counted; no file of an own metric is run."""
+        for record in self.header.own_metrics:
+            if record.name == name:
+                return OwnMetric(record)
+        return metric_named(name, self.header.settings or MetricSettings())
+
+    def statistics(self, system: System, metric: str) -> FloatArray:
+        """One metric's statistics of one system, shape (prompts, statistics).
+
+        `IncompleteEvidence` where a prompt has none.
+        """
+        import pyarrow.compute as pc
+
+        with _explained(self.path):
+            whole = self._array(f"{_PREFIX}{metric}")
+            rows = whole.take(self._places[system])
+            missing = rows.null_count
+            # Never a zero in place of what could not be scored.
+            if missing:
+                raise IncompleteEvidence(
+                    f"The evidence of {system} lacks {metric} for {missing} of {len(rows)} prompts."
+                )
+            (width,) = pc.unique(pc.list_value_length(rows)).to_pylist()
+            # As one array: a list of Python's own numbers would take four times the room.
+            numbers = rows.flatten().to_numpy(zero_copy_only=False)
+            return np.asarray(numbers, dtype=np.float64).reshape(len(rows), width)
+
+    def answers(self, system: System, prompt_ids: Collection[str]) -> dict[str, Answer]:
+        """A system's answers to these prompts alone, by their identifiers."""
+        wanted = set(prompt_ids)
+        names = ["system", "prompt_id", "group", "prediction", "references"]
+        found = {}
+        for record in self._records(names):
+            if record["system"] == system and record["prompt_id"] in wanted:
+                answer = Answer(
+                    prompt_id=record["prompt_id"],
+                    group=record["group"],
+                    prediction=record["prediction"],
+                    references=tuple(record["references"]),
+                )
+                found[answer.prompt_id] = answer
+        return found
+
+    @cached_property
+    def _places(self) -> dict[System, list[int]]:
+        """Where each system's rows are in the file."""
+        places: dict[System, list[int]] = {}
+        for place, system in enumerate(self._column("system")):
+            places.setdefault(system, []).append(place)
+        if not places:
+            raise _damaged(self.path, "rows")
+        return places
+
+    def _of_prompts(self, name: str) -> Iterator[Any]:
+        column = self._column(name)
+        # The same for every system: the first one's rows say it.
+        for place in next(iter(self._places.values())):
+            yield column[place]
+
+    def _column(self, name: str) -> list[Any]:
+        """One column; of nothing where an older file lacks it."""
+        with _explained(self.path):
+            if name == "content" and name not in self._names:
+                return [None] * len(self._column("system"))
+            values: list[Any] = self._array(name).to_pylist()
+        return values
+
+    def _array(self, name: str) -> Any:
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(self.path) as file:
+            table = file.read(columns=[name])
+        return table.column(name).combine_chunks()
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        import pyarrow.parquet as pq
+
+        with _explained(self.path):
+            return tuple(pq.read_schema(self.path).names)
+
+    def _records(self, names: list[str]) -> Iterator[dict[str, Any]]:
+        """The rows with these columns, a batch in memory at a time."""
+        import pyarrow.parquet as pq
+
+        with _explained(self.path), pq.ParquetFile(self.path) as file:
+            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=names):
+                yield from batch.to_pylist()
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Within, whatever a file of somebody else's may hold is `DamagedFile`."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (
+        OSError,
+        pa.ArrowException,
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        RecursionError,
+    ) as error:
+        raise _damaged(path, type(error).__name__) from error
+
+
+def _damaged(path: Path, fault: str) -> DamagedFile:
+    return DamagedFile(
+        f"{path} is not a whole evidence file ({fault}). Run the score stage again."
+    )
