@@ -48,9 +48,15 @@ def write_text(path: Path, text: str) -> None:
 
 def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
     """Write one JSON object a line, whole or not at all."""
-    # One line at a time: a list of them would hold every row twice.
-    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    write_text(path, "".join(lines))
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            # One line at a time: there may be more of them than memory holds.
+            for record in records:
+                line = json.dumps(record, ensure_ascii=False)
+                file.write(f"{line}\n")
+
+    write_atomically(path, write)
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:

@@ -21,9 +21,10 @@ def _worktrees(grounds: Grounds) -> Iterator[Item]:
 
 def _checkpoints(grounds: Grounds) -> Iterator[Item]:
     for folder in _children(grounds.home / "scratch"):
-        lock = grounds.home / "leases" / f"fine_tune-{folder.name}.lock"
-        if is_held(lock):
-            reason: str | None = "its training is alive"
+        # Of a training, or of answers on their way: each stage has a lock of its own.
+        locks = (grounds.home / "leases").glob(f"*-{folder.name}.lock")
+        if any(is_held(lock) for lock in locks):
+            reason: str | None = "its stage is alive"
         else:
             changed = extent(folder).changed
             reason = grounds.too_young(changed, grounds.retention.checkpoints)

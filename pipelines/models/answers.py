@@ -1,19 +1,24 @@
 """One system's answers to prompts, and the losses of their references: what `score` reads."""
 
 import math
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from core.errors import IncompleteEvidence, IncompleteGeneration, UnusableRow
 from core.files import digest_of_json, write_jsonl
 from core.progress import progress_bar
 from core.value import FileDigest, Value
 from pipelines.models.chat import ChatEncoder
+from pipelines.models.journal import Journal
+from pipelines.models.kept_answers import KeptAnswers
 from pipelines.models.language_model import (
     LanguageModel,
-    generate,
-    measure_completion_losses,
+    generate_into,
+    measure_losses_into,
 )
 from pipelines.models.refused_rows import name_refused
 from pipelines.values.base_manifest import BaseModelManifest
@@ -62,6 +67,26 @@ class Identity(Value):
 
 
 @dataclass(frozen=True)
+class Places:
+    """Where answers go, and where they are kept on their way there.
+
+    Without `kept` a killed evaluation begins anew.
+    """
+
+    out: Path
+    kept: Path | None = None
+
+    @contextmanager
+    def kept_for_now(self) -> Iterator[Path]:
+        """A folder for results on their way."""
+        if self.kept is not None:
+            yield self.kept
+            return
+        with tempfile.TemporaryDirectory() as scratch:
+            yield Path(scratch)
+
+
+@dataclass(frozen=True)
 class _Assignment:
     """The prompts that one system answers, with their token ids in the same order."""
 
@@ -75,6 +100,21 @@ class _Assignment:
     def system(self) -> System:
         """Who answers."""
         return self.identity.system
+
+    def key(self, rows: Sequence[Any]) -> str:
+        """What results are of: the model, how it answers, and the token ids of every row."""
+        spec = self.identity.spec(self.params)
+        document = {
+            "spec": spec.model_dump(),
+            "system": self.system,
+            "examples": self.identity.prefix_sha256,
+            "params": self.params.model_dump(),
+            # Another device rounds otherwise, and other batches may, too.
+            "device": self.language.device,
+            "batching": self.language.batching.value,
+            "rows": rows,
+        }
+        return digest_of_json(document)
 
 
 @dataclass(frozen=True)
@@ -92,32 +132,35 @@ def answer(
     language: LanguageModel,
     prompts: Sequence[Prompt],
     params: GenerationParams,
-    out: Path,
+    places: Places,
 ) -> Completions:
     """Answer every prompt once and score every reference.
 
-    Written below `out` as `SYSTEM.answers.jsonl`, `SYSTEM.losses.jsonl` and `SYSTEM.json`.
+    Written below `places.out` as `SYSTEM.answers.jsonl`, `SYSTEM.losses.jsonl` and `SYSTEM.json`.
+    What an evaluation that was killed left in `places.kept` is not computed again.
     `UnusableRow` where a prompt is too long, `IncompleteGeneration` and `IncompleteEvidence`
     where an answer or a loss is missing: none is made up.
     """
-    system = identity.system
+    system, out = identity.system, places.out
     encoded = _encode_prompts(identity, language, prompts)
     # Before the first answer: the longest prompt must not fail after hours.
     check_lengths(language, prompts, encoded, params)
     assignment = _Assignment(identity, language, prompts, encoded, params)
-    answers = _generate_answers(assignment)
-    losses = _measure_losses(assignment)
     answers_path = out / f"{system}.answers.jsonl"
     losses_path = out / f"{system}.losses.jsonl"
-    write_jsonl(answers_path, (row.model_dump() for row in answers))
-    write_jsonl(losses_path, (row.model_dump() for row in losses))
+    with places.kept_for_now() as kept:
+        answers = _generate_answers(assignment, kept)
+        losses = _measure_losses(assignment, kept)
+        # One after the other from the disk: all of them need not fit into memory.
+        write_jsonl(answers_path, (row.model_dump() for row in answers))
+        write_jsonl(losses_path, (row.model_dump() for row in losses))
     completions = Completions(
         system=system,
         spec=identity.spec(params),
         prompt_prefix_sha256=identity.prefix_sha256,
         prompts_sha256=digest_of_json([prompt.model_dump() for prompt in prompts]),
         seed=params.seed,
-        rows=len(answers),
+        rows=len(prompts),
         answers=FileDigest.of(answers_path),
         losses=FileDigest.of(losses_path),
     )
@@ -186,11 +229,14 @@ def count_longest_reference(encoder: ChatEncoder, prompt: Prompt) -> int:
     return max(lengths)
 
 
-def _generate_answers(assignment: _Assignment) -> list[Completion]:
+def _generate_answers(assignment: _Assignment, kept: Path) -> Iterator[Completion]:
     language, prompts = assignment.language, assignment.prompts
-    title = f"answers, {assignment.system}"
-    with progress_bar(title, len(prompts)) as advance:
-        generated = generate(
+    system = assignment.system
+    path = kept / f"{system}.answers"
+    answers = KeptAnswers(path, assignment.key(assignment.encoded))
+    with progress_bar(f"answers, {system}", len(prompts)) as advance:
+        generate_into(
+            answers,
             language,
             assignment.encoded,
             max_new_tokens=assignment.params.max_new_tokens,
@@ -198,38 +244,51 @@ def _generate_answers(assignment: _Assignment) -> list[Completion]:
             advance=advance,
         )
     # No answer is made up for a prompt without one.
-    if len(generated) != len(prompts):
+    if len(answers) != len(prompts):
         raise IncompleteGeneration(
-            f"{assignment.system} answered {len(generated)} of {len(prompts)} prompts. "
+            f"{system} answered {len(answers)} of {len(prompts)} prompts. "
             "Run the stage again."
         )
-    return [
-        Completion(
+    return _read_answers(assignment, answers)
+
+
+def _read_answers(
+    assignment: _Assignment, answers: KeptAnswers
+) -> Iterator[Completion]:
+    for number, prompt in enumerate(assignment.prompts):
+        row = answers.read(number)
+        yield Completion(
             prompt_id=prompt.id,
-            text=language.encoder.decode(row.ids),
+            text=assignment.language.encoder.decode(row.ids),
             tokens=len(row.ids),
             ended=row.ended,
-            prompt_tokens=len(ids),
+            prompt_tokens=len(assignment.encoded[number]),
         )
-        for prompt, row, ids in zip(prompts, generated, assignment.encoded, strict=True)
-    ]
 
 
-def _measure_losses(assignment: _Assignment) -> list[TokenLoss]:
+def _measure_losses(assignment: _Assignment, kept: Path) -> Iterator[TokenLoss]:
+    system = assignment.system
     references = _list_references(assignment)
     rows = [
         (reference.prompt_ids, reference.completion_ids) for reference in references
     ]
-    title = f"losses, {assignment.system}"
-    with progress_bar(title, len(rows)) as advance:
-        losses = measure_completion_losses(
+    losses = Journal(kept / f"{system}.losses", assignment.key(rows))
+    with progress_bar(f"losses, {system}", len(rows)) as advance:
+        measure_losses_into(
+            losses,
             assignment.language,
             rows,
             batch_size=assignment.params.batch_size,
             advance=advance,
         )
-    token_losses: list[TokenLoss] = []
-    for reference, nats in zip(references, losses, strict=True):
+    return _read_losses(assignment, references, losses)
+
+
+def _read_losses(
+    assignment: _Assignment, references: Sequence[_Reference], losses: Journal
+) -> Iterator[TokenLoss]:
+    for number, reference in enumerate(references):
+        nats = losses.read(number)
         # A NaN would spoil every mean that it enters.
         if not math.isfinite(nats):
             prompt_id = reference.prompt.id
@@ -237,8 +296,7 @@ def _measure_losses(assignment: _Assignment) -> list[TokenLoss]:
                 f"The loss of {assignment.system} on held-out prompt {prompt_id} "
                 "is not a number. Train with a lower train.learning_rate."
             )
-        token_losses.append(_describe_loss(reference, nats))
-    return token_losses
+        yield _describe_loss(reference, nats)
 
 
 def _describe_loss(reference: _Reference, nats: float) -> TokenLoss:

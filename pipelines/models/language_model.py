@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from core.errors import UnusableBaseModel, UnusableRow, first_line
 from pipelines.models.attention import leave_out_cudnn_attention
@@ -30,6 +30,43 @@ TokenIds = Sequence[int]
 # Rows x completion tokens: bounds the logits of a batch at about 200 MB
 # for 49k tokens of vocabulary.
 _LOGITS_AT_ONCE = 1024
+
+
+_Result = TypeVar("_Result")
+_Result_contra = TypeVar("_Result_contra", contravariant=True)
+
+
+class Kept(Protocol[_Result_contra]):
+    """Where results go, a batch at a time, by the number of their row."""
+
+    def missing(self, rows: Sequence[int]) -> bool:
+        """Whether one of these rows has no result yet."""
+        ...
+
+    def add(self, rows: Sequence[int], results: Sequence[_Result_contra]) -> None:
+        """Keep a batch's results."""
+        ...
+
+
+class InMemory(Generic[_Result]):
+    """Results that nobody needs after a kill."""
+
+    def __init__(self) -> None:
+        """Begin without any."""
+        self._results: dict[int, _Result] = {}
+
+    def missing(self, rows: Sequence[int]) -> bool:
+        """Whether one of these rows has no result yet."""
+        return any(row not in self._results for row in rows)
+
+    def add(self, rows: Sequence[int], results: Sequence[_Result]) -> None:
+        """Keep a batch's results."""
+        pairs = zip(rows, results, strict=True)
+        self._results.update(pairs)
+
+    def in_order(self, count: int) -> tuple[_Result, ...]:
+        """The results of the first `count` rows."""
+        return tuple(self._results[row] for row in range(count))
 
 
 @dataclass(frozen=True)
@@ -58,6 +95,14 @@ class LanguageModel:
     precision: Precision
     context_tokens: int
     batching: Batching
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """How many rows at once at most, and who hears of each batch."""
+
+    size: int
+    advance: Advance
 
 
 @dataclass(frozen=True)
@@ -149,22 +194,64 @@ def generate(
     What all prompts begin with is computed once. `UnusableRow` where a prompt and
     `max_new_tokens` do not fit into the context. `advance` hears of each batch's size.
     """
+    answers: InMemory[Generated] = InMemory()
+    how = _generation_settings(language, max_new_tokens, sampling)
+    batches = _Batches(batch_size, advance)
+    # The same draws in the same order: chance must not depend on what was kept before.
+    with _seeded(sampling):
+        _generate_missing(language, prompts, how, batches, answers)
+    return answers.in_order(len(prompts))
+
+
+def generate_into(
+    answers: Kept[Generated],
+    language: LanguageModel,
+    prompts: Sequence[TokenIds],
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    advance: Advance = lambda _: None,
+) -> None:
+    """Answer greedily those prompts that `answers` lacks, and give it each batch at once.
+
+    The batches are those of all prompts, whatever is there already: so the answers are the same.
+    """
+    how = _generation_settings(language, max_new_tokens, None)
+    batches = _Batches(batch_size, advance)
+    _generate_missing(
+        language,
+        prompts,
+        how,
+        batches,
+        answers,
+    )
+
+
+def _generate_missing(
+    language: LanguageModel,
+    prompts: Sequence[TokenIds],
+    how: Any,
+    batches: _Batches,
+    answers: Kept[Generated],
+) -> None:
     import torch
 
     # All before the first answer: a long run must not fail at its end.
     for ids in prompts:
-        _check_length(language, len(ids) + max_new_tokens)
+        _check_length(language, len(ids) + how.max_new_tokens)
+    # An evaluation that was killed at its very end needs no model any more.
+    if not answers.missing(range(len(prompts))):
+        batches.advance(len(prompts))
+        return
     lengths = [len(ids) for ids in prompts]
-    answers: dict[int, Generated] = {}
-    how = _generation_settings(language, max_new_tokens, sampling)
-    with torch.inference_mode(), _seeded(sampling):
+    with torch.inference_mode():
         prefix = _compute_prefix(language, prompts)
-        for indices in cut_into_batches(lengths, batch_size, language.batching):
-            rows = [prompts[index] for index in indices]
-            generated = _generate_batch(language, rows, prefix, how)
-            answers.update(zip(indices, generated, strict=True))
-            advance(len(indices))
-    return tuple(answers[index] for index in range(len(prompts)))
+        for indices in cut_into_batches(lengths, batches.size, language.batching):
+            if answers.missing(indices):
+                rows = [prompts[index] for index in indices]
+                generated = _generate_batch(language, rows, prefix, how)
+                answers.add(indices, generated)
+            batches.advance(len(indices))
 
 
 def measure_completion_losses(
@@ -178,30 +265,52 @@ def measure_completion_losses(
 
     In the order of `rows`. `UnusableRow` where one does not fit into the context.
     """
+    losses: InMemory[float] = InMemory()
+    measure_losses_into(
+        losses,
+        language,
+        rows,
+        batch_size=batch_size,
+        advance=advance,
+    )
+    return losses.in_order(len(rows))
+
+
+def measure_losses_into(
+    losses: Kept[float],
+    language: LanguageModel,
+    rows: Sequence[tuple[TokenIds, TokenIds]],
+    *,
+    batch_size: int,
+    advance: Advance = lambda _: None,
+) -> None:
+    """Measure those rows that `losses` lacks, in the same batches, and give it each at once."""
     import torch
 
     sequences = [[*prompt, *completion] for prompt, completion in rows]
     for ids in sequences:
         _check_length(language, len(ids))
+    if not losses.missing(range(len(rows))):
+        advance(len(rows))
+        return
     completion_lengths = [len(completion) for _, completion in rows]
     longest = max(completion_lengths, default=1)
     rows_at_once = max(1, min(batch_size, _LOGITS_AT_ONCE // longest))
     lengths = [len(ids) for ids in sequences]
-    losses: dict[int, float] = {}
     with torch.inference_mode():
         # Of the prompts alone: a completion has to be scored, not cached.
         prompts = [prompt for prompt, _ in rows]
         prefix = _compute_prefix(language, prompts)
         for indices in cut_into_batches(lengths, rows_at_once, language.batching):
-            batch_losses = _score_batch(
-                language,
-                [sequences[index] for index in indices],
-                [completion_lengths[index] for index in indices],
-                prefix,
-            )
-            losses.update(zip(indices, batch_losses, strict=True))
+            if losses.missing(indices):
+                batch_losses = _score_batch(
+                    language,
+                    [sequences[index] for index in indices],
+                    [completion_lengths[index] for index in indices],
+                    prefix,
+                )
+                losses.add(indices, batch_losses)
             advance(len(indices))
-    return tuple(losses[index] for index in range(len(rows)))
 
 
 def _add_adapter(model: Any, adapter: Path) -> Any:

@@ -23,9 +23,10 @@ from pipelines.gates.confirmation import (
     find_confirmed,
 )
 from pipelines.gates.policy import load_policy
+from pipelines.kept_results import kept_results
 from pipelines.metrics import metric_named, own_metric_file
 from pipelines.models.adapter_files import check_adapter
-from pipelines.models.answers import Identity, Messages, answer
+from pipelines.models.answers import Identity, Messages, Places, answer
 from pipelines.models.comparator_bases import PlacedBase, base_of, own_base
 from pipelines.models.language_model import LanguageModel, load_language_model
 from pipelines.models.retrieval import (
@@ -64,6 +65,7 @@ class Questions:
     prompts: tuple[Prompt, ...]
     params: Params
     base: PlacedBase
+    kept: Path
 
     def ask_adapter(self, system: System, adapter: Adapter, folder: Path) -> None:
         """Have an adapter answer, once its files are those that were recorded."""
@@ -125,7 +127,7 @@ class Questions:
             language,
             self.prompts,
             self.params.generation,
-            layout.CONFIRM,
+            Places(layout.CONFIRM, self.kept),
         )
 
 
@@ -182,8 +184,13 @@ def _check_rows(block: Block, rows: tuple[Row, ...]) -> None:
 def _answer_block(block: Block, prompts: tuple[Prompt, ...], params: Params) -> Adapter:
     """Have the adapter and its opponent answer; gives the adapter."""
     home = Settings().home
-    own = own_base(home)
-    questions = Questions(prompts, params, own)
+    # What was answered before a kill is found there again.
+    with kept_results("confirm") as kept:
+        questions = Questions(prompts, params, own_base(home), kept)
+        return _ask_both(block, questions, home)
+
+
+def _ask_both(block: Block, questions: Questions, home: Path) -> Adapter:
     adapter = Adapter.read(layout.ADAPTER)
     questions.ask_adapter("adapter", adapter, Path(adapter.folder))
     # One opponent: each comparison more would need a part of the level of the year.
@@ -192,7 +199,7 @@ def _answer_block(block: Block, prompts: tuple[Prompt, ...], params: Params) -> 
         champion = comparators["champion"].adapter
         champion_folder = layout.CHAMPION / "champion"
         # It answers on the base that it serves on, which may be another one.
-        base = base_of("champion", champion, own, home)
+        base = base_of("champion", champion, questions.base, home)
         replace(questions, base=base).ask_adapter("champion", champion, champion_folder)
     elif block.against == "base":
         questions.ask_base()

@@ -8,22 +8,23 @@ Refuses: an adapter that is not the recorded one, a prompt that is too long, a m
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.files import digest_of_json, write_jsonl
 from core.progress import progress_bar
 from core.settings import Settings
 from pipelines import layout
+from pipelines.kept_results import kept_results
 from pipelines.models.adapter_files import check_adapter
-from pipelines.models.answers import Identity, Messages, answer
+from pipelines.models.answers import Identity, Messages, Places, answer
 from pipelines.models.comparator_bases import PlacedBase, base_of, own_base
 from pipelines.models.language_model import LanguageModel, load_language_model
 from pipelines.models.language_model import generate as generate_ids
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.champion import read_comparators
 from pipelines.values.dataset import Message, Prompt, group_prompts, read_rows
-from pipelines.values.evidence import Adapter, Completions, Variant
+from pipelines.values.evidence import Adapter, Completions, System, Variant
 from pipelines.values.params import BiasParams, GenerationParams, Params, load_params
 from pipelines.values.training_set import read_training_set
 
@@ -38,20 +39,38 @@ class NamedPrompt:
     messages: Messages
 
 
+@dataclass(frozen=True)
+class Questions:
+    """The held-out prompts, under which base they are asked, and where the answers go."""
+
+    base: BaseModelManifest
+    prompts: Sequence[Prompt]
+    params: GenerationParams
+    places: Places
+
+
 def generate(
-    base: BaseModelManifest,
-    adapter: Adapter,
-    language: LanguageModel,
-    prompts: Sequence[Prompt],
-    params: GenerationParams,
+    questions: Questions, adapter: Adapter, language: LanguageModel
 ) -> Completions:
     """Answer every prompt once by the adapter; `answer` names the errors."""
+    return _answer_as("adapter", questions, adapter, language)
+
+
+def _answer_as(
+    system: System, questions: Questions, adapter: Adapter, language: LanguageModel
+) -> Completions:
     identity = Identity(
-        system="adapter",
-        base=base,
+        system=system,
+        base=questions.base,
         adapter_sha256=adapter.sha256,
     )
-    return answer(identity, language, prompts, params, layout.GENERATE)
+    return answer(
+        identity,
+        language,
+        questions.prompts,
+        questions.params,
+        questions.places,
+    )
 
 
 def name_variants(prompts: Sequence[Prompt], params: BiasParams) -> list[NamedPrompt]:
@@ -84,6 +103,14 @@ def _names_in_turn(
 
 def main() -> int:
     """Write answers and losses of adapter, champion and anchor, and `variants.jsonl`."""
+    # What was answered before a kill is found there again.
+    with kept_results("generate") as kept:
+        completions = _answer_all(Places(layout.GENERATE, kept))
+    print(f"{completions.rows} prompts answered by the adapter")
+    return 0
+
+
+def _answer_all(places: Places) -> Completions:
     params = load_params()
     training_set = read_training_set()
     own = own_base(Settings().home)
@@ -96,14 +123,19 @@ def main() -> int:
         base, own.folder, own.template, params.generation.precision, adapter_folder
     )
     prompts = group_prompts(read_rows(layout.HELD_OUT))
-    completions = generate(base, adapter, language, prompts, params.generation)
+    questions = Questions(
+        base,
+        prompts,
+        params.generation,
+        places,
+    )
+    completions = generate(questions, adapter, language)
     # Names are tried on dev prompts: the held-out split judges answers, and nothing else.
     dev = group_prompts(read_rows(training_set.dev.checked()))
     variants = _answer_variants(language, dev, params)
     write_jsonl(layout.GENERATE / "variants.jsonl", variants)
-    _answer_by_comparators(own, prompts, params.generation)
-    print(f"{completions.rows} prompts answered by the adapter")
-    return 0
+    _answer_by_comparators(questions, own)
+    return completions
 
 
 def _insert_name(prompt: Prompt, template: str, name: str) -> Messages:
@@ -146,9 +178,7 @@ def _answer_variants(
     return [variant.model_dump() for variant in variants]
 
 
-def _answer_by_comparators(
-    own: PlacedBase, prompts: Sequence[Prompt], params: GenerationParams
-) -> None:
+def _answer_by_comparators(questions: Questions, own: PlacedBase) -> None:
     """Have champion and anchor answer the same prompts, each on the base of its own training."""
     home = Settings().home
     for system, comparator in read_comparators():
@@ -160,10 +190,8 @@ def _answer_by_comparators(
             base.manifest,
             base.folder,
             base.template,
-            params.precision,
+            questions.params.precision,
             adapter_folder,
         )
-        identity = Identity(
-            system=system, base=base.manifest, adapter_sha256=adapter.sha256
-        )
-        answer(identity, language, prompts, params, layout.GENERATE)
+        on_its_base = replace(questions, base=base.manifest)
+        _answer_as(system, on_its_base, adapter, language)

@@ -12,9 +12,11 @@ from collections.abc import Sequence
 
 from core.settings import Settings
 from pipelines import layout
+from pipelines.kept_results import kept_results
 from pipelines.models.answers import (
     Identity,
     Messages,
+    Places,
     answer,
     insert_examples,
 )
@@ -48,19 +50,21 @@ from pipelines.values.training_set import read_training_set
 
 
 def prompt_baselines(
-    base: BaseModelManifest,
+    bare: Identity,
     language: LanguageModel,
     prompts: Sequence[Prompt],
     examples: Messages,
     params: GenerationParams,
 ) -> tuple[Completions, Completions]:
     """Return the base's answers, bare and after the examples; `answer` names the errors."""
-    out = layout.PROMPT_BASELINES
-    bare_base = Identity(system="base", base=base)
-    few_shot_base = Identity(system="few_shot", base=base, examples=examples)
-    bare = answer(bare_base, language, prompts, params, out)
-    few_shot = answer(few_shot_base, language, prompts, params, out)
-    return bare, few_shot
+    few_shot = bare.model_copy(update={"system": "few_shot", "examples": examples})
+    # What was answered before a kill is found there again.
+    with kept_results("prompt_baselines") as kept:
+        places = Places(layout.PROMPT_BASELINES, kept)
+        return (
+            answer(bare, language, prompts, params, places),
+            answer(few_shot, language, prompts, params, places),
+        )
 
 
 def choose_examples(
@@ -108,7 +112,9 @@ def answer_by_retrieval(
     found = retrieve(retriever, prompts, params)
     record = record_retrieved(retriever, losses, found)
     identity = identity_of(base, record, found)
-    answer(identity, retriever.language, prompts, params, layout.PROMPT_BASELINES)
+    with kept_results("prompt_baselines") as kept:
+        places = Places(layout.PROMPT_BASELINES, kept)
+        answer(identity, retriever.language, prompts, params, places)
     return record
 
 
@@ -129,7 +135,11 @@ def main() -> int:
     choice = choose_examples(language, train, dev, params.few_shot, room)
     choice.write(layout.FEW_SHOT_EXAMPLES)
     bare, _ = prompt_baselines(
-        base, language, prompts, choice.examples, params.generation
+        Identity(system="base", base=base),
+        language,
+        prompts,
+        choice.examples,
+        params.generation,
     )
     # An example counts as two messages: a question and its answer.
     example_count = len(choice.examples) // 2

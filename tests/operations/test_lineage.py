@@ -220,7 +220,7 @@ def in_mlflow(project: Project, empty_mlflow: Path, package: Package) -> Project
     project.home.mkdir()
     shutil.copyfile(empty_mlflow, project.home / "mlflow.db")
     store = open_store(project)
-    pages = (
+    pages: tuple[dict[str, str], ...] = (
         {"assay.base_digest": NEW, "assay.base_id": "new\x1bbase"},
         {"assay.base_digest": "../../etc"},
         {},

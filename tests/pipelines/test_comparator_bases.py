@@ -7,8 +7,9 @@ import pytest
 from core.errors import DamagedFile, UnusableBaseModel
 from core.files import write_jsonl, write_text
 from pipelines import layout
+from pipelines.models.answers import Places
 from pipelines.models.comparator_bases import PlacedBase, base_of, own_base, place_of
-from pipelines.stages.generate import _answer_by_comparators
+from pipelines.stages.generate import Questions, _answer_by_comparators
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.champion import Champion, ChampionInput
 from pipelines.values.dataset import Message, Prompt
@@ -134,7 +135,9 @@ def test_a_champion_of_another_base_answers_with_its_own_tokens(
         messages=(Message(role="user", content="which?"),),
         references=(text,),
     )
-    _answer_by_comparators(own, [prompt], trials.params().generation)
+    params = trials.params().generation
+    asked = Questions(own.manifest, [prompt], params, Places(layout.GENERATE))
+    _answer_by_comparators(asked, own)
     answers = read_answers(layout.GENERATE / "champion.json")
     spec = answers.completions.spec
     assert spec.base_digest == other.manifest.digest

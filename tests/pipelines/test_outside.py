@@ -13,7 +13,7 @@ import pytest
 
 from core.files import read_jsonl, write_text
 from pipelines.metrics import Metric, ScoredRow, metric_named
-from pipelines.models.answers import Identity, answer
+from pipelines.models.answers import Identity, Places, answer
 from pipelines.models.language_model import load_language_model
 from pipelines.values.dataset import Message, Prompt
 from pipelines.values.evidence import TokenLoss
@@ -165,7 +165,7 @@ def test_perplexity_is_that_of_lm_evaluation_harness(
         max_new_tokens=1, batch_size=4, precision="float32", seed=0
     )
     identity = Identity(system="base", base=base)
-    answer(identity, language, prompts, params, tmp_path)
+    answer(identity, language, prompts, params, Places(tmp_path))
     records = read_jsonl(tmp_path / "base.losses.jsonl")
     ours = [TokenLoss.model_validate(record).nats for record in records]
     pairs = [
