@@ -1,6 +1,6 @@
 """The command `assay`: one file a group of commands, each of which calls the rooms below.
 
-    project, policy, training, gate, base, code, data, release, review, identity, serving,
+    project, policy, training, gate, compare, base, code, data, release, review, identity, serving,
     system, upkeep, ledger, stage: each in …_commands.py
       └──> flows, operations
     status_text.py   what `assay status` prints
@@ -18,6 +18,7 @@ import click
 from cli import (
     base_commands,
     code_commands,
+    compare_commands,
     data_commands,
     gate_commands,
     identity_commands,
@@ -146,6 +147,7 @@ for _command in (
     *project_commands.COMMANDS,
     *training_commands.COMMANDS,
     *gate_commands.COMMANDS,
+    *compare_commands.COMMANDS,
     *base_commands.COMMANDS,
     *code_commands.COMMANDS,
     *data_commands.COMMANDS,

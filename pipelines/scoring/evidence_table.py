@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from core.errors import DamagedFile, IncompleteEvidence
-from pipelines.metrics import FloatArray, Metric, OwnMetric, metric_named
+from core.files import digest_of_json
+from pipelines.metrics import FloatArray, Metric, OwnMetric, ScoredRow, metric_named
 from pipelines.rows.contents import assign_clusters
 from pipelines.scoring.evidence_file import EvidenceHeader, read_header
-from pipelines.values.evidence import System
+from pipelines.values.evidence import System, TokenLoss
 from pipelines.values.metric_settings import MetricSettings
 
 _ROWS_AT_ONCE = 2048
@@ -138,6 +139,31 @@ class EvidenceTable:
                 )
                 found[answer.prompt_id] = answer
         return found
+
+    def scored_rows(
+        self, system: System, prompt_ids: Collection[str]
+    ) -> Iterator[ScoredRow]:
+        """References and losses of these prompts; no answer, which no signature asks for."""
+        wanted = set(prompt_ids)
+        names = ["system", "prompt_id", "references", "losses"]
+        with _explained(self.path):
+            for record in self._records(names):
+                if record["system"] == system and record["prompt_id"] in wanted:
+                    yield ScoredRow(
+                        prompt_id=record["prompt_id"],
+                        prediction="",
+                        references=tuple(record["references"]),
+                        losses=tuple(TokenLoss(**loss) for loss in record["losses"]),
+                    )
+
+    def reference_digests(self, system: System) -> dict[str, str]:
+        """A digest of each prompt's references: a prompt with others is another question."""
+        digests = {}
+        for record in self._records(["system", "prompt_id", "references"]):
+            if record["system"] == system:
+                digest = digest_of_json(record["references"])
+                digests[record["prompt_id"]] = digest
+        return digests
 
     @cached_property
     def _places(self) -> dict[System, list[int]]:

@@ -8,7 +8,9 @@ from registry.report.html import LONGEST_CELL, cut, element, section, shown, tab
 from registry.report.scored import Scored
 
 
-def show_methods(scored: Scored) -> str:
+def show_methods(
+    scored: Scored, identifier: str = "methods", title: str = "Methods"
+) -> str:
     """Signatures, seeds and digests: whoever has the same files finds the same numbers."""
     metrics = [
         (shown(name), cut(signature, LONGEST_CELL))
@@ -19,8 +21,8 @@ def show_methods(scored: Scored) -> str:
         for name, text in _facts(scored)
     ]
     return section(
-        "methods",
-        "Methods",
+        identifier,
+        title,
         table("How each metric was counted", ("metric", "signature"), metrics),
         table("What everything rests on", ("what", "value"), facts),
     )

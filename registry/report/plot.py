@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pipelines.gates.comparisons import OTHERS
 from pipelines.values.verdict import Comparison
@@ -46,34 +47,58 @@ def scale_over(numbers: Sequence[float], start: float, end: float) -> Scale:
     return Scale(low - room, high + room, start, end)
 
 
+class Line(NamedTuple):
+    """A number with its bounds, and what it is called."""
+
+    name: str
+    at: float
+    low: float
+    high: float
+
+
 def draw_intervals(
     comparisons: Sequence[Comparison], margin: float | None, title: str
 ) -> str:
     """One line a system: difference and bounds, zero, and the margin that may be lost."""
+    lines = []
+    for each in comparisons:
+        name = _SHORT.get(each.against, each.against)
+        line = Line(
+            name,
+            each.difference,
+            each.low,
+            each.high,
+        )
+        lines.append(line)
+    return draw_lines(lines, title, margin)
+
+
+def draw_lines(lines: Sequence[Line], title: str, margin: float | None = None) -> str:
+    """One line each: number and bounds, zero, and the margin where there is one."""
     # The margin is part of the picture, however far the bounds are from it.
     ends = []
-    for comparison in comparisons:
-        ends += [comparison.low, comparison.high]
+    for line in lines:
+        ends += [line.low, line.high]
     if margin is not None:
         ends.append(-margin)
     scale = scale_over(ends, _LEFT, _WIDTH - _RIGHT)
-    bottom = _TOP + _ROW * len(comparisons)
+    bottom = _TOP + _ROW * len(lines)
     parts = [_vertical(scale.at(0), bottom, "axis")]
     if margin is not None:
         parts.append(_vertical(scale.at(-margin), bottom, "margin"))
-    for number, comparison in enumerate(comparisons):
+    for number, line in enumerate(lines):
         middle = _TOP + _ROW * number + _ROW / 2
-        parts += _interval(comparison, scale, middle)
+        parts += _interval(line, scale, middle)
     parts += _ticks(scale, bottom)
     return _svg(title, bottom + _BOTTOM, parts)
 
 
-def _interval(comparison: Comparison, scale: Scale, middle: float) -> Iterator[str]:
-    low = scale.at(comparison.low)
-    high = scale.at(comparison.high)
-    center = scale.at(comparison.difference)
-    name = _SHORT.get(comparison.against, comparison.against)
-    yield f'<text x="{_LEFT - 10}" y="{middle + 4}" text-anchor="end">{shown(name)}</text>'
+def _interval(line: Line, scale: Scale, middle: float) -> Iterator[str]:
+    low = scale.at(line.low)
+    high = scale.at(line.high)
+    center = scale.at(line.at)
+    name = shown(line.name)
+    yield f'<text x="{_LEFT - 10}" y="{middle + 4}" text-anchor="end">{name}</text>'
     yield f'<path class="interval" d="M{low} {middle}H{high}"/>'
     yield f'<circle class="point" cx="{center}" cy="{middle}" r="5"/>'
 

@@ -24,9 +24,7 @@ def render_scorecard(folder: Path, subject: str) -> str:
     """
     scored = Scored(folder, subject)
     # A page about other evidence than the scorecard's would be believed.
-    scored.scorecard.evidence.model_copy(update={"path": "evidence.parquet"}).checked(
-        folder
-    )
+    scored.check()
     sections = (
         show_verdict(scored),
         show_screen_rules(scored),

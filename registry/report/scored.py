@@ -16,7 +16,7 @@ from pipelines.values.verdict import (
     read_screen_verdict,
 )
 
-SCORECARD = "scorecard.json"
+SCORECARD, EVIDENCE = "scorecard.json", "evidence.parquet"
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,17 @@ class Scored:
         """Every score with its interval."""
         return Scorecard.read(self.folder / SCORECARD)
 
+    def check(self) -> None:
+        """`DamagedFile` where the evidence is not the one that the scorecard names."""
+        named = self.scorecard.evidence
+        # By its name here: the run that scored it had it elsewhere.
+        here = named.model_copy(update={"path": EVIDENCE})
+        here.checked(self.folder)
+
     @cached_property
     def evidence(self) -> EvidenceTable:
         """Each system's answer to each prompt."""
-        return EvidenceTable(self.folder / "evidence.parquet")
+        return EvidenceTable(self.folder / EVIDENCE)
 
     @cached_property
     def policy(self) -> Policy:

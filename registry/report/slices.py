@@ -4,13 +4,13 @@ A part says something from so many clusters on as a gate asks for. Under that fl
 shown, and no interval: it would be one of a handful of groups.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from core.errors import IncompleteEvidence
-from pipelines.gates.policy import FEWEST_CLUSTERS
+from pipelines.gates.policy import FEWEST_CLUSTERS, ScreenPolicy
 from pipelines.metrics import FloatArray, Metric
 from pipelines.statistics.bootstrap import (
     Difference,
@@ -61,35 +61,70 @@ class Pair(NamedTuple):
             return None
 
 
+class Described(NamedTuple):
+    """What is known of each prompt: prompts that share a value are a part."""
+
+    features: tuple[str | None, ...]
+    groups: tuple[str, ...]
+    characters: tuple[int, ...] | None
+    """None where the texts of the prompts are not there."""
+
+
 def show_slices(scored: Scored) -> str:
     """The primary metric on each part of the prompts, against the system shown elsewhere."""
     against = reference_system(scored.evidence)
     primary = scored.screen.primary
     if against is None or primary not in scored.evidence.metrics:
         return ""
+    evidence = scored.evidence
     pair = _pair(scored, primary, against)
-    slices = list(find_slices(scored, pair))
-    titles = ("part", "prompts", "clusters", "adapter", against, "difference", "bounds")
-    rows = [_row(scored, each, pair) for each in slices[:_MOST_SLICES]]
+    described = Described(
+        evidence.features,
+        evidence.groups,
+        count_characters(scored, evidence.prompt_ids),
+    )
+    titles = ("adapter", against)
+    table_of_parts = parts_table(titles, described, pair, scored.screen)
+    return section("slices", "Parts of the prompts", table_of_parts)
+
+
+def parts_table(
+    systems: tuple[str, str], described: Described, pair: Pair, policy: ScreenPolicy
+) -> str:
+    """A table of the parts, each with its floor."""
+    slices = list(find_slices(described))
+    titles = ("part", "prompts", "clusters", *systems, "difference", "bounds")
+    rows = [_row(each, pair, policy) for each in slices[:_MOST_SLICES]]
     caption = (
-        f"{primary} by part; a part has bounds from {FEWEST_CLUSTERS} clusters on, which is its "
-        "floor. No rule of the gate judges a part: with many of them some look worse by chance"
+        f"{pair.metric.name} by part; a part has bounds from {FEWEST_CLUSTERS} clusters on, which "
+        "is its floor. No rule of the gate judges a part: of many some look worse by chance"
     )
     parts = [table(caption, titles, rows)]
     more = len(slices) - _MOST_SLICES
     if more > 0:
         parts.append(paragraph(f"{more} smaller parts are not shown."))
-    return section("slices", "Parts of the prompts", *parts)
+    return "\n".join(parts)
 
 
-def find_slices(scored: Scored, pair: Pair) -> Iterator[Slice]:
-    """All prompts, then by the declared feature, by the length of the references, by group."""
-    total = len(pair.clusters)
+def find_slices(described: Described) -> Iterator[Slice]:
+    """All prompts, then by the declared feature, by the length of the prompt, by group."""
+    total = len(described.groups)
     yield Slice("all prompts", tuple(range(total)))
-    yield from _by_value("feature", scored.evidence.features)
-    yield from _by_length(scored)
+    yield from _by_value("feature", described.features)
+    if described.characters is not None:
+        yield from _by_length(described.characters)
     # Groups come last: each is one cluster, so that none has bounds.
-    yield from _by_value("group", scored.evidence.groups)
+    yield from _by_value("group", described.groups)
+
+
+def count_characters(
+    scored: Scored, prompt_ids: Sequence[str]
+) -> tuple[int, ...] | None:
+    """The length of each prompt's text; None where one is not kept, as in older packages."""
+    texts = scored.prompts
+    if not all(name in texts for name in prompt_ids):
+        return None
+    return tuple(len(texts[name]) for name in prompt_ids)
 
 
 def _pair(scored: Scored, metric: str, against: System) -> Pair:
@@ -113,33 +148,28 @@ def _by_value(kind: str, values: tuple[str | None, ...]) -> Iterator[Slice]:
         yield Slice(f"{kind} {name}", tuple(found))
 
 
-def _by_length(scored: Scored) -> Iterator[Slice]:
-    """Quarters of the prompts by the length of their prompt's text, the shortest first."""
-    texts = scored.prompts
-    ids = scored.evidence.prompt_ids
-    # Older packages keep no prompts, and then there is no length to go by.
-    if not all(name in texts for name in ids) or len(ids) < _QUARTERS:
+def _by_length(characters: tuple[int, ...]) -> Iterator[Slice]:
+    """Quarters of the prompts by the length of their texts, the shortest first."""
+    if len(characters) < _QUARTERS:
         return
-    lengths = np.array([len(texts[name]) for name in ids])
+    lengths = np.array(characters)
     order = np.argsort(lengths, kind="stable")
     for part in np.array_split(order, _QUARTERS):
-        shortest, longest = lengths[part[0]], lengths[part[-1]]
-        name = f"prompts of {shortest:,} to {longest:,} characters"
-        yield Slice(name, tuple(int(place) for place in part))
+        shortest = lengths[part[0]]
+        longest = lengths[part[-1]]
+        places = part.tolist()
+        yield Slice(f"prompts of {shortest:,} to {longest:,} characters", tuple(places))
 
 
-def _row(scored: Scored, each: Slice, whole: Pair) -> tuple[str, ...]:
+def _row(each: Slice, whole: Pair, policy: ScreenPolicy) -> tuple[str, ...]:
     pair = whole.part(each.places)
     clusters = len(set(pair.clusters))
-    own = _score(pair.metric, pair.own)
-    other = _score(pair.metric, pair.other)
-    screen = scored.screen
-    resampling = Resampling(resamples=_RESAMPLES, seed=screen.seed)
-    found = pair.difference(screen.alpha, resampling)
+    resampling = Resampling(resamples=_RESAMPLES, seed=policy.seed)
+    found = pair.difference(policy.alpha, resampling)
+    difference = ""
     bounds = f"too few to tell: under {FEWEST_CLUSTERS} clusters"
     if clusters >= FEWEST_CLUSTERS:
         bounds = "not a number on these prompts"
-    difference = ""
     if found is not None:
         difference = f"{found.difference:+.3g}"
         bounds = f"{found.low:+.3g} to {found.high:+.3g}"
@@ -147,8 +177,8 @@ def _row(scored: Scored, each: Slice, whole: Pair) -> tuple[str, ...]:
         cut(each.name, LONGEST_CELL),
         str(len(each.places)),
         str(clusters),
-        shown(own),
-        shown(other),
+        _score(pair.metric, pair.own),
+        _score(pair.metric, pair.other),
         shown(difference),
         shown(bounds),
     )

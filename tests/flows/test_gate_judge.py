@@ -137,6 +137,16 @@ def test_a_scored_run_holds_its_page_and_metrics_to_compare_it_by(
     assert not list(package.rglob("scorecard.html"))
 
 
+def test_a_version_is_compared_with_the_run_that_made_it(site: Checkout) -> None:
+    client = MlflowClient(site.uri, site.uri)
+    run_id = client.get_model_version(MODEL, "1").run_id
+    assert run_id is not None
+    answer = invoke(site, "compare", f"models:/{MODEL}/1", run_id, "--json")
+    assert answer.code == 0, answer.out + answer.err
+    assert answer.last["first"] == f"version 1 of {MODEL}"
+    assert answer.last["metrics"][0]["difference"] == 0
+
+
 def test_a_report_that_cannot_be_attached_is_said_and_nothing_fails(
     site: Checkout, capsys: pytest.CaptureFixture[str]
 ) -> None:
