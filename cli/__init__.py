@@ -1,7 +1,7 @@
 """The command `assay`: one file a group of commands, each of which calls the rooms below.
 
-    project, policy, training, gate, compare, base, code, data, release, review, identity, serving,
-    system, upkeep, ledger, stage: each in …_commands.py
+    project, policy, training, gate, compare, trend, base, code, data, release, review, identity,
+    serving, system, upkeep, ledger, stage: each in …_commands.py
       └──> flows, operations
     status_text.py   what `assay status` prints
 
@@ -31,6 +31,7 @@ from cli import (
     stage_commands,
     system_commands,
     training_commands,
+    trend_commands,
     upkeep_commands,
 )
 from core.address import redact_secrets
@@ -148,6 +149,7 @@ for _command in (
     *training_commands.COMMANDS,
     *gate_commands.COMMANDS,
     *compare_commands.COMMANDS,
+    *trend_commands.COMMANDS,
     *base_commands.COMMANDS,
     *code_commands.COMMANDS,
     *data_commands.COMMANDS,

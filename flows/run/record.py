@@ -18,7 +18,14 @@ from pipelines.values.evidence import Scorecard
 from pipelines.values.verdict import Finalist
 from registry.ledger.ledger import open_ledger
 from registry.mlflow.card import Lineage, describe
-from registry.mlflow.recorded import MADE_AGAIN, VERDICT, VERSION, Page, Submission
+from registry.mlflow.recorded import (
+    MADE_AGAIN,
+    PRIMARY,
+    VERDICT,
+    VERSION,
+    Page,
+    Submission,
+)
 from registry.release.recompute import recompute
 
 
@@ -39,9 +46,11 @@ def record_verdict(
         scorecard = Scorecard.read(attempt.root / layout.SCORECARD)
     lineage = lineage_of(attempt.workspace, verdict.policy_sha256, attempt.logical_run)
     description = describe(verdict, scorecard, lineage)
-    page = Page(
-        description=description, tags={VERDICT: verdict.verdict, **lineage.tags()}
-    )
+    tags = {VERDICT: verdict.verdict, **lineage.tags()}
+    if scorecard is not None:
+        # The trend of many runs goes by it.
+        tags[PRIMARY] = load_policy(attempt.root / layout.POLICY).gates.screen.primary
+    page = Page(description=description, tags=tags)
     # A rejected run keeps its evidence, too: the reasons must be open to a second look.
     version, note = None, ""
     if isinstance(verdict, Finalist) and scorecard is not None and registers:

@@ -1,6 +1,7 @@
 """What MLflow holds of a run and of a version, as values, and the names of tags and aliases."""
 
 from datetime import UTC, datetime
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ VERSION = "assay.version"
 """The version that a run scored again, or whose adapter its training produced."""
 MADE_AGAIN = "champion"
 """In place of a verdict: training produced the champion's own adapter, so nothing was judged."""
+PRIMARY = "assay.primary"
+"""The metric by which a run was judged."""
 WORKSPACE = "assay.workspace"
 """The workspace that a run works in, or did last."""
 RECIPE = "assay.recipe"
@@ -71,6 +74,43 @@ class JudgedRun(Value):
     data_revision: str | None
 
 
+class Point(Value):
+    """A number with its bounds, at a time."""
+
+    at: AwareDatetime
+    estimate: float
+    low: float
+    high: float
+
+
+class ScoredRun(Value):
+    """A run that was scored: when, how it ended, and its numbers, as MLflow keeps them."""
+
+    run_id: str
+    at: AwareDatetime
+    verdict: str
+    is_rescore: bool
+    version: str | None
+    """The version that it registered or scored again."""
+    primary: str | None
+    """The primary metric of its policy; None in older runs."""
+    metrics: dict[str, float]
+
+    def point(self, name: str) -> Point | None:
+        """A number with its bounds; None where one of the three is not there."""
+        estimate = self.metrics.get(name)
+        low = self.metrics.get(f"{name}.low")
+        high = self.metrics.get(f"{name}.high")
+        if estimate is None or low is None or high is None:
+            return None
+        return Point(
+            at=self.at,
+            estimate=estimate,
+            low=low,
+            high=high,
+        )
+
+
 class Creation(Value):
     """When a version was registered, and who asked for its training."""
 
@@ -106,6 +146,25 @@ def parse_judged_run(run: "Run") -> JudgedRun:
         verdict=tags[VERDICT],
         at=ended_at,
         data_revision=tags.get(DATA_REVISION),
+    )
+
+
+def parse_scored_run(run: "Run") -> ScoredRun:
+    """Convert MLflow's record; a metric that is no number is left out, as if it were not there."""
+    tags = run.data.tags
+    ended_at = datetime.fromtimestamp(run.info.end_time / 1000, UTC)
+    # Whoever may write there can log anything, and a NaN would spoil every picture.
+    metrics = {
+        name: number for name, number in run.data.metrics.items() if isfinite(number)
+    }
+    return ScoredRun(
+        run_id=run.info.run_id,
+        at=ended_at,
+        verdict=tags[VERDICT],
+        is_rescore=tags.get(KIND, "train") != "train",
+        version=tags.get(VERSION),
+        primary=tags.get(PRIMARY),
+        metrics=metrics,
     )
 
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.mlflow.connection import Connection
+from registry.mlflow.connection import Connection, each_of_pages
 from registry.mlflow.places import check_place
 from registry.mlflow.recorded import (
     ERASED,
@@ -18,7 +18,9 @@ from registry.mlflow.recorded import (
     JudgedRun,
     Page,
     RecordedRun,
+    ScoredRun,
     parse_judged_run,
+    parse_scored_run,
 )
 
 if TYPE_CHECKING:
@@ -97,6 +99,25 @@ class Runs:
             if run.data.tags.get(KIND, "train") == "train":
                 return parse_judged_run(run)
         return None
+
+    def scored(self, model: str) -> tuple[ScoredRun, ...]:
+        """Every run of that model that came to a verdict by its scores, the oldest first."""
+        query = (
+            f"tags.`{MODEL}` = '{model}' AND tags.`{VERDICT}` != '' "
+            "AND attributes.status = 'FINISHED'"
+        )
+        experiment = self._mlflow.attempt(self._mlflow.experiment)
+        pages = each_of_pages(
+            lambda token: self._mlflow.ask(
+                lambda mlflow: mlflow.search_runs(
+                    [experiment],
+                    query,
+                    order_by=["attributes.end_time ASC"],
+                    page_token=token,
+                )
+            )
+        )
+        return tuple(parse_scored_run(run) for run in pages)
 
     def log_metrics(self, run_id: str, step: int, metrics: dict[str, float]) -> None:
         """Add points to the run's curves."""
