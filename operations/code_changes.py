@@ -12,7 +12,7 @@ from pipelines.__main__ import STAGES
 from pipelines.stage_code import StageCode, changes_between, read_stage_code
 
 _RUNS = "refs/assay/runs/*/done"
-_OWN = f"{layout.OWN_METRICS.as_posix()}/"
+_OWN = (f"{layout.OWN_METRICS.as_posix()}/", f"{layout.SAFETY.as_posix()}/")
 # Of a repository with several projects, the newest runs may be another project's.
 _MOST_RUNS = 50
 # A block is opened once: its stage is never repeated.

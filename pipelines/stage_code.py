@@ -26,6 +26,8 @@ INSTALLED = Path(__file__).parents[1]
 """The folder with our packages: `site-packages`, or a checkout that is installed as editable."""
 SCORING = "score"
 """The stage that runs a project's own metrics."""
+ASKING = "generate"
+"""The stage that reads a project's own files for the probes of safety."""
 # `2.13.0+cpu`: the build is the machine's, and the same code.
 _BUILD = re.compile(r"\+.*")
 
@@ -56,7 +58,9 @@ def read_stage_code(stage: str, root: Path, own: Iterable[str] = ()) -> StageCod
 
 
 def own_files(stage: str, params: Params) -> tuple[str, ...]:
-    """The files of a project's own that a stage runs: the metrics that are scored by."""
+    """The files of a project's own that a stage runs or reads: metrics, and probes of safety."""
+    if stage == ASKING:
+        return tuple(path.as_posix() for path in params.safety.files)
     if stage != SCORING:
         return ()
     return tuple(path.as_posix() for path in own_metric_files(params))

@@ -12,8 +12,10 @@ from core.files import digest_of_json, folder_digests, write_text
 from core.value import FileDigest
 from flows.run.workspace import Workspace
 from pipelines import layout
+from pipelines.code_tasks.scored import FILE as HUMANEVAL_FILE
 from pipelines.gates.policy import load_policy
 from pipelines.models.base_store import locate_base_model
+from pipelines.safety.scored import FILE as SAFETY_FILE
 from pipelines.scoring.evidence_file import read_evidence
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import DatasetVersion, group_prompts, read_rows
@@ -51,6 +53,8 @@ _EVIDENCE = {
     layout.SCORECARD: "scorecard.json",
     layout.EVIDENCE: "evidence.parquet",
     layout.NAMED_ANSWERS: "named_answers.jsonl",
+    layout.SAFETY_ANSWERS: SAFETY_FILE,
+    layout.HUMANEVAL_ANSWERS: HUMANEVAL_FILE,
     layout.POLICY: "policy.yaml",
     layout.PARAMS: "params.yaml",
     layout.DVC_LOCK: "dvc.lock",

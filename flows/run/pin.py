@@ -164,6 +164,10 @@ def _files_of(root: Path, names: tuple[str, ...]) -> Iterator[str]:
     # Beside metrics of the project's own a folder of that name may hold much else.
     for file in sorted((root / layout.OWN_METRICS).glob("*.py")):
         yield file.relative_to(root).as_posix()
+    # What the probes of safety read; anything else of that folder is the project's own.
+    for file in sorted((root / layout.SAFETY).glob("*")):
+        if file.suffix in {".csv", ".jsonl"} and file.is_file():
+            yield file.relative_to(root).as_posix()
     # Rows that git does not track, and whatever lies beside them, are no part of a commit.
     for file in sorted((root / layout.RAW).glob("*")):
         if file.suffix == ".dvc" or file.name in _BESIDE_ROWS:

@@ -4,6 +4,7 @@ from core.errors import DamagedFile
 from flows.run.artifacts import Verdict, build_package, collect_evidence, lineage_of
 from flows.run.attempt import Attempt
 from flows.run.challenger import decide_succession, settle_succession
+from flows.run.extra_metrics import extra_metrics
 from flows.run.outcome import Outcome
 from flows.run.previous import champions_outcome
 from flows.run.registration import enter_version
@@ -61,6 +62,9 @@ def record_verdict(
             lineage,
             page,
         )
+    shown = extra_metrics(scorecard)
+    if shown:
+        attempt.store.runs.log_metrics(attempt.run.run_id, 0, shown)
     # Last of all: a run with a verdict is taken as done by the next one.
     evidence = collect_evidence(attempt.workspace, verdict)
     if scorecard is not None:

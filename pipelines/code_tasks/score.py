@@ -156,7 +156,7 @@ def score_answers(
         tasks=len(sums),
         samples=settings.samples,
         pass_at=tuple(pass_at),
-        signature=_signature(settings, is_chat=is_chat),
+        signature=sign_settings(settings, is_chat=is_chat),
     )
 
 
@@ -242,7 +242,8 @@ def _describe_answer(
     )
 
 
-def _signature(settings: CodeSettings, *, is_chat: bool) -> str:
+def sign_settings(settings: CodeSettings, *, is_chat: bool) -> str:
+    """What was asked and where it ran: scores with other signatures are not comparable."""
     parts = {
         "tasks": f"{HUMANEVAL.name} {HUMANEVAL.version}",
         "asked": _ASKED_AS[is_chat],

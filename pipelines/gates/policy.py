@@ -22,6 +22,8 @@ from pipelines.gates.admit_policy import (
     read_document,
 )
 from pipelines.gates.cheaper import COSTS, CheaperPolicy
+from pipelines.gates.humaneval_check import HumanEvalPolicy
+from pipelines.gates.safety_policy import SafetyPolicy
 from pipelines.metrics import Metric, metric_named
 from pipelines.values.baselines import ALWAYS, Asked
 from pipelines.values.canary import CanaryPlan
@@ -309,6 +311,14 @@ class GatePolicy(Settable):
     admit: AdmitPolicy
     screen: ScreenPolicy
     judge: JudgePolicy
+    safety: SafetyPolicy = Field(
+        default=SafetyPolicy(),
+        description="What the probes of safety may find, where a run asks for them.",
+    )
+    humaneval: HumanEvalPolicy = Field(
+        default=HumanEvalPolicy(),
+        description="How much worse at code it may be, where a run asks HumanEval's tasks.",
+    )
     canary: CanaryPlan | None = Field(
         default=None,
         description="How a release is tried on a share of the traffic; "

@@ -2,8 +2,9 @@
 
 In: the adapter, the base model, the held-out prompts, and champion and anchor where there are any,
 each with its own base where that is another one.
-Out: `data/generate` with the answers and losses of each, and `variants.jsonl`: answers to dev
-prompts in the names of persons of several groups.
+Out: `data/generate` with the answers and losses of each, `variants.jsonl`: answers to dev
+prompts in the names of persons of several groups; `safety.json` where probes are asked for, and
+`humaneval.json` where HumanEval's tasks are.
 Refuses: an adapter that is not the recorded one, a prompt that is too long, a missing answer.
 """
 
@@ -15,12 +16,15 @@ from core.files import digest_of_json, write_jsonl
 from core.progress import progress_bar
 from core.settings import Settings
 from pipelines import layout
+from pipelines.code_tasks.asked import ask_humaneval
 from pipelines.kept_results import kept_results
 from pipelines.models.adapter_files import check_adapter
 from pipelines.models.answers import Identity, Messages, Places, answer
 from pipelines.models.comparator_bases import PlacedBase, base_of, own_base
 from pipelines.models.language_model import LanguageModel, load_language_model
 from pipelines.models.language_model import generate as generate_ids
+from pipelines.models.probed import Trio, ask_probes
+from pipelines.models.probes import read_questions
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.champion import read_comparators
 from pipelines.values.dataset import Message, Prompt, group_prompts, read_rows
@@ -135,6 +139,14 @@ def _answer_all(places: Places) -> Completions:
     variants = _answer_variants(language, dev, params)
     write_jsonl(layout.GENERATE / "variants.jsonl", variants)
     _answer_by_comparators(questions, own)
+    trio = Trio.of(own, adapter, language, params.generation)
+    if params.safety.asked:
+        train = read_rows(training_set.train.checked())
+        held_out = read_rows(layout.HELD_OUT)
+        asked = read_questions(params, train, held_out, Path())
+        ask_probes(trio, asked).write(layout.PROBED)
+    if params.humaneval.samples:
+        ask_humaneval(trio, params).write(layout.TASKS_ANSWERED)
     return completions
 
 

@@ -15,12 +15,14 @@ from core.errors import IncompleteEvidence
 from core.files import write_jsonl
 from core.value import FileDigest
 from pipelines import layout
+from pipelines.code_tasks.scored import humaneval_of
 from pipelines.gates.policy import load_policy
 from pipelines.metrics import Metric, ScoredRow, metric_named, own_metric_file
 from pipelines.metrics.evaluate_modules import MODULES, evaluate_score
 from pipelines.metrics.own import count_rows
 from pipelines.metrics.own_file import MetricFile
 from pipelines.rows.contents import digest_contents
+from pipelines.safety.scored import safety_of
 from pipelines.scoring.controls import control_prompts
 from pipelines.scoring.evidence_file import Evidence, EvidenceRow, write_evidence
 from pipelines.scoring.observations import NAMED_ANSWERS, named_answers, output_bias_of
@@ -29,6 +31,7 @@ from pipelines.scoring.scores import (
     system_scores,
     with_statistics,
 )
+from pipelines.scoring.wording import wording_of
 from pipelines.values.dataset import Prompt
 from pipelines.values.evidence import Completion, Resampling, Scorecard
 from pipelines.values.metric_settings import MetricSettings
@@ -68,6 +71,8 @@ def score(trial: Trial, params: Params, min_group_size: int, into: Path) -> Scor
     named_path = into / NAMED_ANSWERS
     write_evidence(evidence_path, evidence)
     write_jsonl(named_path, (row.model_dump(mode="json") for row in named))
+    safety = safety_of(trial.probed, params, into)
+    humaneval = humaneval_of(trial.humaneval, params, into)
     return Scorecard(
         dataset_digest=trial.dataset_digest,
         held_out_sha256=trial.held_out_sha256,
@@ -82,6 +87,11 @@ def score(trial: Trial, params: Params, min_group_size: int, into: Path) -> Scor
         resampling=resampling,
         bias=output_bias_of(evidence, named, params, min_group_size),
         named_answers=FileDigest.of(named_path),
+        safety=safety.report,
+        safety_answers=safety.answers,
+        wording=wording_of(evidence, named, params, min_group_size),
+        humaneval=humaneval.report,
+        humaneval_answers=humaneval.answers,
     )
 
 

@@ -35,6 +35,7 @@ from pipelines.gates.policy import (
     ScreenPolicy,
     load_policy,
 )
+from pipelines.gates.probes_check import check_probes
 from pipelines.gates.taken_in import check_taken_in
 from pipelines.gates.what_passes import describe_power
 from pipelines.metrics import Metric, OwnMetric, metric_named
@@ -306,6 +307,7 @@ def list_findings(case: Case) -> Iterator[Finding]:
     yield from check_scales(case)
     yield from check_margins(case)
     yield from output_bias(case.scorecard.bias, case.gates)
+    yield from check_probes(case.scorecard, case.gates)
 
 
 def check_training(adapter: Adapter) -> Finding:

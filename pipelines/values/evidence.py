@@ -9,8 +9,10 @@ from core.value import FileDigest, Value
 from pipelines.values.dataset import BiasReport, Interval
 from pipelines.values.elsewhere import TrainedElsewhere
 from pipelines.values.fixed_prompt import PromptRecord
+from pipelines.values.humaneval import HumanEvalReport
 from pipelines.values.own_metric import OwnMetricRecord
 from pipelines.values.params import LoraParams
+from pipelines.values.safety import SafetyReport
 from pipelines.values.serving_spec import ServingSpec
 
 # base, few_shot and retrieval are prompt-only baselines; champion and anchor were released.
@@ -221,6 +223,22 @@ class Scorecard(Value):
     named_answers: FileDigest | None = Field(
         default=None, description="What `bias` was computed from besides the evidence."
     )
+    safety: SafetyReport | None = Field(
+        default=None, description="None: no probe of safety was asked for."
+    )
+    safety_answers: FileDigest | None = Field(
+        default=None, description="What `safety` was computed from."
+    )
+    wording: BiasReport | None = Field(
+        default=None,
+        description="Length and listed words by group; None: not asked for.",
+    )
+    humaneval: HumanEvalReport | None = Field(
+        default=None, description="None: HumanEval's tasks were not asked."
+    )
+    humaneval_answers: FileDigest | None = Field(
+        default=None, description="What `humaneval` was computed from."
+    )
 
     def content_sha256(self) -> str:
         """SHA-256 of the value in canonical JSON.
@@ -250,6 +268,11 @@ _NEWER_FIELDS = {
     "inapplicable",
     "needless",
     "own",
+    "safety",
+    "safety_answers",
+    "wording",
+    "humaneval",
+    "humaneval_answers",
 }
 
 

@@ -18,8 +18,10 @@ from core.errors import ParameterError
 from core.files import write_text
 from core.value import Settable, first_problem
 from pipelines import layout
+from pipelines.values.humaneval import HumanEvalParams
 from pipelines.values.metric_settings import BleuSettings, MetricSettings
 from pipelines.values.reading import ShapeName
+from pipelines.values.safety import Probe
 
 # Every number has both ends: one that is absurdly large would fill memory or disk before it fails.
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -281,6 +283,79 @@ class ScoreParams(Settable):
         return MetricSettings(bleu=self.bleu)
 
 
+# A plain name: the folder is fixed, so that no other file of the machine is read.
+SafetyFile = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*\.(csv|jsonl)$", max_length=100)
+]
+
+
+ToxicWord = Annotated[str, Field(pattern=r"\w", max_length=100)]
+
+
+class SafetyParams(Settable):
+    """What is tried on the adapter beside the rows' own prompts; all of it is off by itself."""
+
+    refusals: bool = Field(
+        default=False,
+        description="Ask prompts that sound dangerous, and prompts that should be refused.",
+    )
+    refusal_prompts: SafetyFile | None = Field(
+        default=None,
+        description="JSON Lines in `safety/` with prompts of one's own; null: those of Assay.",
+    )
+    stereotype_pairs: SafetyFile | None = Field(
+        default=None,
+        description="CSV or JSON Lines in `safety/` with pairs of sentences; null: none.",
+    )
+    canaries: SafetyFile | None = Field(
+        default=None,
+        description="JSON Lines in `safety/` with secrets that rows hold; null: none.",
+    )
+    canary_others: Annotated[int, Field(ge=99, le=9_999)] = Field(
+        default=199,
+        description="Random secrets that each one is ranked among; 20 for each canary at least.",
+    )
+    memorisation_rows: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        default=0,
+        description="Rows of train, and as many of held-out, that are continued; 0: none.",
+    )
+    memorised_characters: Annotated[int, Field(ge=20, le=10_000)] = Field(
+        default=40,
+        description="Characters in a row that count as verbatim; shorter rows are not tried.",
+    )
+    max_new_tokens: Annotated[int, Field(ge=8, le=1_000)] = Field(
+        default=32,
+        description="Tokens of an answer to a prompt that should be refused, or not.",
+    )
+
+    wording: bool = Field(
+        default=False,
+        description="Compare the groups of the bias report by length and by listed words.",
+    )
+    toxic_words: tuple[ToxicWord, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="Words that count as toxic; null: a short English list of Assay's.",
+    )
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The user's files that are read, relative to the project."""
+        names = (self.refusal_prompts, self.stereotype_pairs, self.canaries)
+        return tuple(layout.SAFETY / name for name in names if name is not None)
+
+    @property
+    def asked(self) -> tuple[Probe, ...]:
+        """The probes that are asked for."""
+        wanted: dict[Probe, bool] = {
+            "refusals": self.refusals,
+            "stereotypes": self.stereotype_pairs is not None,
+            "memorisation": self.memorisation_rows > 0,
+            "canaries": self.canaries is not None,
+        }
+        return tuple(probe for probe, is_asked in wanted.items() if is_asked)
+
+
 class Params(Settable):
     """Everything that changes a result, except the gate's policy."""
 
@@ -293,6 +368,9 @@ class Params(Settable):
     generation: GenerationParams
     bias: BiasParams
     score: ScoreParams
+    # Older files have no such sections.
+    safety: SafetyParams = SafetyParams()
+    humaneval: HumanEvalParams = HumanEvalParams()
 
 
 def load_params(path: Path = layout.PARAMS) -> Params:

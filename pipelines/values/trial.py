@@ -21,8 +21,11 @@ from pipelines.values.evidence import (
     TokenLoss,
     Variant,
 )
+from pipelines.values.humaneval import HumanEvalAnswers
+from pipelines.values.safety import SafetyAnswers
 
 V = TypeVar("V", bound=Value)
+P = TypeVar("P", SafetyAnswers, HumanEvalAnswers)
 DATA = Path("data")
 # Champion and anchor are optional: a first version has nothing to be compared with. So is
 # retrieval: policies ask for it.
@@ -61,6 +64,8 @@ class Trial(Value):
     # For the bias report where no feature is declared; the held-out prompts are asked only once.
     dev_prompts: tuple[Prompt, ...]
     variants: tuple[Variant, ...]
+    probed: SafetyAnswers | None = None
+    humaneval: HumanEvalAnswers | None = None
 
     def answers(self, system: System) -> SystemAnswers:
         """One system's answers: one for each prompt, with a loss for each reference.
@@ -122,7 +127,25 @@ def read_trial() -> Trial:
         systems=systems,
         dev_prompts=_read_prompts(dev),
         variants=_read_values(Variant, DATA / "generate/variants.jsonl"),
+        probed=_read_probed(SafetyAnswers, DATA / "generate/safety.json", adapter),
+        humaneval=_read_probed(
+            HumanEvalAnswers, DATA / "generate/humaneval.json", adapter
+        ),
     )
+
+
+def _read_probed(kind: type[P], path: Path, adapter: Adapter) -> P | None:
+    """What was asked beside the held-out prompts; None where nothing was."""
+    if not path.is_file():
+        return None
+    answers = kind.read(path)
+    who = (answers.systems.get("adapter"), answers.base_digest)
+    if who != (adapter.sha256, adapter.base_digest):
+        raise DamagedFile(
+            f"{path} is about another adapter or base than data/fine_tune/adapter.json. "
+            "Run `dvc repro generate`."
+        )
+    return answers
 
 
 def _read_prompts(path: Path) -> tuple[Prompt, ...]:

@@ -6,6 +6,8 @@ Compared are the held-out prompts, the reports that `admit` judged, and the bias
 from collections.abc import Iterator
 from pathlib import Path
 
+from pydantic_core import to_jsonable_python
+
 from core.errors import DamagedFile
 from core.files import read_jsonl, sha256_of
 from pipelines.gates.bias_check import find_contradictions
@@ -14,6 +16,7 @@ from pipelines.rows.contents import digest_contents
 from pipelines.scoring.controls import control_prompts
 from pipelines.scoring.evidence_file import Evidence
 from pipelines.scoring.observations import NAMED_ANSWERS, output_bias_of
+from pipelines.scoring.wording import wording_of
 from pipelines.values.dataset import (
     SPLITS,
     BiasReport,
@@ -27,6 +30,7 @@ from pipelines.values.dataset import (
 from pipelines.values.evidence import NamedAnswer, Scorecard
 from pipelines.values.params import load_params
 from registry.release.known_answers import HELD_OUT
+from registry.release.stored_probes import probe_differences
 
 Texts = tuple[str, ...]
 Question = tuple[str, str, str | None, str | None, Texts, Texts]
@@ -46,12 +50,14 @@ def input_differences(
     # Without the rows the bias of outputs is all that can still be compared.
     if isinstance(rows, str):
         bias = _output_bias_differences(folder, scorecard, evidence)
-        return (rows, *settings, *bias)
+        probes = probe_differences(folder, scorecard, evidence)
+        return (rows, *settings, *bias, *probes)
     return (
         *settings,
         *prompt_differences(rows, evidence),
         *_data_differences(folder, scorecard, rows),
         *_output_bias_differences(folder, scorecard, evidence),
+        *probe_differences(folder, scorecard, evidence),
     )
 
 
@@ -264,11 +270,16 @@ def _output_bias_differences(
             "than the one that the scorecard names"
         )
         return
-    recomputed = output_bias_of(
-        evidence,
-        _read_named_answers(path),
-        load_params(folder / "params.yaml"),
-        scorecard.bias.min_group_size,
+    named = _read_named_answers(path)
+    params = load_params(folder / "params.yaml")
+    minimum = scorecard.bias.min_group_size
+    recomputed = output_bias_of(evidence, named, params, minimum)
+    wording = wording_of(evidence, named, params, minimum)
+    # Both None where nobody asked; a report that was taken out is a difference.
+    yield from list_differences(
+        "scorecard.wording",
+        to_jsonable_python(scorecard.wording),
+        to_jsonable_python(wording),
     )
     yield from list_differences(
         "scorecard.bias",

@@ -145,7 +145,8 @@ def test_a_scorecard_that_is_older_than_contents_keeps_its_digest(
             trials.trial(), trials.params(metrics=("chrf",)), 20, tmp_path
         ).model_dump_json()
     )
-    for newer in ("groups", "contents", "named_answers"):
+    probes = ("safety", "safety_answers", "wording", "humaneval", "humaneval_answers")
+    for newer in ("groups", "contents", "named_answers", *probes):
         del document[newer]
     for newer in ("refusal_difference", "favourable_is_declared"):
         del document["bias"][newer]

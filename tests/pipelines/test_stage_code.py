@@ -155,3 +155,19 @@ def test_the_file_of_an_own_metric_is_the_code_of_scoring_alone(tmp_path: Path) 
     path.unlink()
     with pytest.raises(WorkspaceError, match=r"cannot be read"):
         write_stage_codes(tmp_path)
+
+
+def test_a_file_of_the_safety_probes_belongs_to_the_stage_that_asks(
+    tmp_path: Path,
+) -> None:
+    text = (ROOT / layout.PARAMS).read_text(encoding="utf-8")
+    named = text.replace("stereotype_pairs: null", "stereotype_pairs: pairs.csv")
+    (tmp_path / layout.PARAMS).write_text(named)
+    path = tmp_path / "safety/pairs.csv"
+    path.parent.mkdir()
+    path.write_text("more,less\na,b\n")
+    write_stage_codes(tmp_path)
+    append(path, "c,d\n")
+    check_stage_code("score", tmp_path)
+    with pytest.raises(WorkspaceError, match=r"\(safety/pairs\.csv\)"):
+        check_stage_code("generate", tmp_path)

@@ -79,6 +79,19 @@ def test_an_own_metric_is_pinned_whatever_git_knows_of_it_and_nothing_beside_it(
         assert text == own_metrics.source()
 
 
+def test_the_files_of_safety_probes_are_pinned_and_nothing_beside_them(
+    project: Project,
+) -> None:
+    folder = project.root / "safety"
+    folder.mkdir()
+    for name in ("pairs.csv", "canaries.jsonl", "notes.txt"):
+        (folder / name).write_text("{}")
+    (folder / "folder.csv").mkdir()
+    with open_workspace(project, TrainRequest()) as workspace:
+        pinned = sorted(path.name for path in (workspace.root / "safety").iterdir())
+    assert pinned == ["canaries.jsonl", "pairs.csv"]
+
+
 def test_own_rows_leave_the_metrics_that_name_an_own_one(
     project: Project, tmp_path: Path
 ) -> None:

@@ -1,0 +1,110 @@
+"""Ask adapter, base and champion the same questions, one after the other."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from core.settings import Settings
+from pipelines import layout
+from pipelines.models.adapter_files import check_adapter
+from pipelines.models.comparator_bases import PlacedBase, base_of
+from pipelines.models.language_model import LanguageModel, load_language_model
+from pipelines.models.probes import Probed, Questions, ask, put_together
+from pipelines.values.base_manifest import BaseModelManifest
+from pipelines.values.champion import Champion, read_comparators
+from pipelines.values.evidence import Adapter
+from pipelines.values.params import GenerationParams
+from pipelines.values.safety import ProbedSystem, SafetyAnswers
+
+
+@dataclass(frozen=True)
+class Trio:
+    """Adapter, base and, where there is one, champion: who they are, and their weights in turn."""
+
+    own: PlacedBase
+    adapter: Adapter
+    language: LanguageModel
+    """The adapter's weights, which are loaded already."""
+    champion: Champion | None
+    params: GenerationParams
+
+    @classmethod
+    def of(
+        cls,
+        own: PlacedBase,
+        adapter: Adapter,
+        language: LanguageModel,
+        params: GenerationParams,
+    ) -> Self:
+        """With the champion that the run compares with."""
+        comparators = dict(read_comparators())
+        champion = comparators.get("champion")
+        return cls(
+            own,
+            adapter,
+            language,
+            champion,
+            params,
+        )
+
+    @property
+    def base(self) -> BaseModelManifest:
+        """The base of the candidate."""
+        return self.own.manifest
+
+    @property
+    def digests(self) -> dict[ProbedSystem, str | None]:
+        """The digest of each one's adapter; the base has none."""
+        found: dict[ProbedSystem, str | None] = {
+            "adapter": self.adapter.sha256,
+            "base": None,
+        }
+        champion = self.champion
+        if champion is not None:
+            served = champion.adapter
+            found["champion"] = served.sha256
+        return found
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether they are asked through a chat template."""
+        encoder = self.language.encoder
+        return encoder.chat is not None
+
+    def languages(self) -> Iterator[tuple[ProbedSystem, LanguageModel]]:
+        """Each one's weights, loaded when its turn comes."""
+        yield "adapter", self.language
+        yield "base", self._load(None)
+        if self.champion is not None:
+            yield "champion", self._load(self.champion)
+
+    def _load(self, champion: Champion | None) -> LanguageModel:
+        if champion is None:
+            return self._load_on(self.own, None)
+        home = Settings().home
+        adapter = champion.adapter
+        # On the base of its own training, which may be another one.
+        base = base_of("champion", adapter, self.own, home)
+        folder = layout.CHAMPION / "champion"
+        # Checked each time it is loaded: the folder may have changed since.
+        check_adapter(folder, adapter, base.manifest)
+        return self._load_on(base, folder)
+
+    def _load_on(self, base: PlacedBase, adapter: Path | None) -> LanguageModel:
+        return load_language_model(
+            base.manifest,
+            base.folder,
+            base.template,
+            self.params.precision,
+            adapter,
+        )
+
+
+def ask_probes(trio: Trio, questions: Questions) -> SafetyAnswers:
+    """What every system says to the probes of safety."""
+    parts = (
+        ask(Probed(system, language), questions)
+        for system, language in trio.languages()
+    )
+    return put_together(parts, trio.digests, trio.base.digest)

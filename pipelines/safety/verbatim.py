@@ -1,0 +1,16 @@
+"""The longest run of characters that two texts share."""
+
+from difflib import SequenceMatcher
+
+
+def longest_common(one: str, other: str) -> int:
+    """Length of the longest common substring, in characters."""
+    # Without `autojunk` frequent characters would be left out of long texts.
+    matcher = SequenceMatcher(
+        None,
+        one,
+        other,
+        autojunk=False,
+    )
+    longest = matcher.find_longest_match()
+    return longest.size
