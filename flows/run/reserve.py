@@ -12,6 +12,7 @@ from pathlib import Path
 from core.account import login_name, operating_system_account
 from core.errors import LedgerError
 from flows.run.attempt import Attempt
+from flows.run.reserve_date import Shortage, say_when
 from flows.run.seen_groups import groups_of, is_sealed, screen_policy
 from flows.run.stage_task import run_stage
 from pipelines import layout
@@ -150,18 +151,22 @@ class _Opening:
                 f"the next one is possible on {possible:%Y-%m-%d}"
             )
         sealed = self._read_sealed()
+        standing = read_rows(self._root / layout.HELD_OUT)
+        fewest = screen_policy(self._root).block_groups
         cut = cut_block(
-            read_rows(self._root / layout.HELD_OUT),
+            standing,
             sealed,
             order_of_reserve(sealed, self.attempt.workspace.params.split),
-            screen_policy(self._root).block_groups,
+            fewest,
         )
         if cut.lacking:
-            return (
-                f"No block of the sealed reserve is left: {cut.lacking} groups more are needed "
-                "in it, of which every other held-out one goes there. Bring rows of new groups, "
-                "or have the policy say `reserve: none` and live with the error that it names"
+            shortage = Shortage(
+                len({row.group for row in standing}),
+                len({row.group for row in sealed}),
+                fewest,
+                cut.lacking,
             )
+            return self._describe_shortage(shortage)
         after = append(
             self.ledger, lambda ledger_state: self._entry(ledger_state, cut.rows)
         )
@@ -172,6 +177,16 @@ class _Opening:
             if each.generation == after.head.generation
         ]
         return recorded, cut.rows
+
+    def _describe_shortage(self, shortage: Shortage) -> str:
+        text = (
+            f"No block of the sealed reserve is left: {shortage.lacking} groups more are needed "
+            "in it, of which every other held-out one goes there. Bring rows of new groups, "
+            "or have the policy say `reserve: none` and live with the error that it names"
+        )
+        runs = self.attempt.store.runs.scored(self.attempt.model)
+        when = say_when(shortage, runs, now())
+        return f"{text}. {when}" if when else text
 
     def _entry(self, ledger_state: LedgerState, rows: tuple[Row, ...]) -> BlockOpened:
         model, at = self.attempt.model, now()

@@ -38,11 +38,23 @@ NO_RESERVE = (
 """Simulated over 365 nights at a level of 0.05: docs/explanation/statistics.md."""
 
 
+YEAR_RULE = "error of a year"
+"""The rule of `screen` under which a policy without a reserve says what that means."""
+
+
 class Cut(NamedTuple):
     """The next block of the reserve, or how many groups it lacks."""
 
     rows: tuple[Row, ...]
     lacking: int
+
+
+def name_error(policy: ScreenPolicy) -> tuple[Finding, ...]:
+    """What a year of candidates means without a reserve; nothing where one is sealed."""
+    if policy.reserve == "sealed":
+        return ()
+    # Passed: it is the policy's own choice, and whoever reads the verdict has to know it.
+    return (Finding(rule=YEAR_RULE, outcome="passed", text=NO_RESERVE),)
 
 
 def cut_block(

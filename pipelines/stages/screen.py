@@ -20,6 +20,7 @@ from pipelines import layout
 from pipelines.gates.bias_check import output_bias
 from pipelines.gates.cheaper import check_saving
 from pipelines.gates.comparisons import COMPARATORS, OTHERS, compare, score_differences
+from pipelines.gates.confirmation import name_error
 from pipelines.gates.fixed_prompt import check_prompt_record
 from pipelines.gates.no_evidence import (
     describe_flat,
@@ -308,6 +309,7 @@ def list_findings(case: Case) -> Iterator[Finding]:
     yield from check_margins(case)
     yield from output_bias(case.scorecard.bias, case.gates)
     yield from check_probes(case.scorecard, case.gates)
+    yield from name_error(case.policy)
 
 
 def check_training(adapter: Adapter) -> Finding:

@@ -13,7 +13,7 @@ from core.files import sha256_of
 from core.value import Value
 from pipelines.gates.comparisons import list_differences, score_differences
 from pipelines.gates.confirmation import RULE as CONFIRMATION
-from pipelines.gates.confirmation import confirm
+from pipelines.gates.confirmation import YEAR_RULE, confirm
 from pipelines.gates.policy import Policy, load_policy
 from pipelines.metrics import Metric
 from pipelines.scoring.evidence_file import (
@@ -112,15 +112,31 @@ def recompute(
         differences += _admission_differences(folder, screening.policy)
     differences += _confirmation_differences(folder, screening, project)
     demanded = list_rules(scorecard, screening.policy)
+    verdict = screening.verdict
+    # From before verdicts named that error: nothing was judged by it, and nothing is now.
+    if not _names_error(stored):
+        demanded = tuple(rule for rule in demanded if rule != YEAR_RULE)
+        verdict = _without_error(verdict)
     if _names_confirmation(screening.verdict):
         demanded = (*demanded, CONFIRMATION)
     differences += rule_differences(stored.findings, demanded)
     differences += list_differences(
         "verdict",
         stored.model_dump(mode="json"),
-        screening.verdict.model_dump(mode="json"),
+        verdict.model_dump(mode="json"),
     )
     return Recomputation(verdict=screening.verdict, differences=tuple(differences))
+
+
+def _names_error(verdict: Finalist | Rejection | Undecided) -> bool:
+    return any(finding.rule == YEAR_RULE for finding in verdict.findings)
+
+
+def _without_error(
+    verdict: Finalist | Rejection | Undecided,
+) -> Finalist | Rejection | Undecided:
+    findings = [each for each in verdict.findings if each.rule != YEAR_RULE]
+    return verdict.model_copy(update={"findings": tuple(findings)})
 
 
 def _describe_other_statistics(version: int | None) -> str:

@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 
 from pipelines.gates.confirmation import (
+    YEAR_RULE,
     choose_prompt,
     confirm,
     cut_block,
     find_block_faults,
     find_confirmed,
+    name_error,
 )
 from pipelines.values.dataset import Message, Row
 from pipelines.values.reserve import (
@@ -251,3 +253,10 @@ def test_a_prompt_that_is_a_baseline_is_compared_with_another_one() -> None:
     # A base that came nearer by chance is not the best prompt.
     nearer = (lead("few_shot", 5.0), lead("base", 4.0))
     assert choose_prompt(nearer, "chrf") == "few_shot"
+
+
+def test_a_verdict_without_a_reserve_says_which_error_a_year_has() -> None:
+    (finding,) = name_error(trials.policy(reserve="none").gates.screen)
+    assert (finding.rule, finding.outcome) == (YEAR_RULE, "passed")
+    assert "72 of 100 years release one falsely" in finding.text
+    assert name_error(trials.policy(reserve="sealed").gates.screen) == ()

@@ -8,6 +8,7 @@ import pytest
 
 from core.errors import DamagedFile
 from core.value import FileDigest
+from pipelines.gates.confirmation import YEAR_RULE
 from pipelines.scoring.evidence_file import read_evidence, write_evidence
 from pipelines.values.champion import Champion, ChampionInput
 from pipelines.values.evidence import Scorecard
@@ -48,6 +49,24 @@ def test_a_stored_verdict_is_found_again(folder: Path) -> None:
     found = recompute(folder)
     assert found.verdict.verdict == "passed"
     assert found.differences == ()
+
+
+def test_a_verdict_from_before_it_named_the_error_of_a_year_is_found_again(
+    folder: Path,
+) -> None:
+    policy = (folder / "policy.yaml").read_text(encoding="utf-8")
+    without = policy.replace("reserve: sealed", "reserve: none")
+    (folder / "policy.yaml").write_text(without, encoding="utf-8")
+    verdict = trials.write_verdict(folder, Scorecard.read(folder / "scorecard.json"))
+    assert recompute(folder).differences == ()
+    assert verdict.findings[-1].rule == YEAR_RULE
+    older = verdict.model_copy(update={"findings": verdict.findings[:-1]})
+    older.write(folder / "verdict.json")
+    assert recompute(folder).differences == ()
+    # Any other rule that is missing is one that somebody took out.
+    edited = verdict.model_copy(update={"findings": verdict.findings[1:]})
+    edited.write(folder / "verdict.json")
+    assert recompute(folder).differences
 
 
 def test_tests_that_the_held_out_rows_do_not_have_are_named(folder: Path) -> None:
