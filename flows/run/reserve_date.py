@@ -77,7 +77,12 @@ def _groups_a_day(
         # The first that counts is the oldest: any later one is younger still.
         if age < _SHORTEST:
             return None
-        came = groups - counted - run.metrics.get(SEALED_GROUPS, 0.0)
+        sealed = run.metrics.get(SEALED_GROUPS, 0.0)
+        before = counted + sealed
+        came = groups - before
         days = age / timedelta(days=1)
-        return came / days if came > 0 else None
+        # Fewer than before: somebody replaced the rows, and nothing grows.
+        if came > 0:
+            return came / days
+        return None
     return None

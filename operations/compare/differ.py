@@ -157,7 +157,9 @@ def compare_sides(comparing: Comparing) -> TwoSides:
 
 def _check_statistics(comparing: Comparing) -> None:
     for side in (comparing.first, comparing.second):
-        version = side.scored.verdict.statistics
+        verdict = side.scored.verdict
+        version = verdict.statistics
+        # An older one may hold, and nobody could tell by which bounds.
         if version != STATISTICS:
             named = "without a number" if version is None else str(version)
             raise ParameterError(

@@ -53,7 +53,9 @@ def find_shared(first: EvidenceTable, second: EvidenceTable) -> Shared:
     places = {name: place for place, name in enumerate(first.prompt_ids)}
     of_first = first.reference_digests("adapter")
     of_second = second.reference_digests("adapter")
-    pairs = []
+    names: list[str] = []
+    on_first: list[int] = []
+    on_second: list[int] = []
     changed = 0
     for place, name in enumerate(second.prompt_ids):
         if name not in places:
@@ -62,14 +64,16 @@ def find_shared(first: EvidenceTable, second: EvidenceTable) -> Shared:
         if of_first[name] != of_second[name]:
             changed += 1
             continue
-        pairs.append((name, places[name], place))
-    common = len(pairs) + changed
+        names.append(name)
+        on_first.append(places[name])
+        on_second.append(place)
+    common = len(names) + changed
     return Shared(
-        prompt_ids=tuple(name for name, _, _ in pairs),
-        first=tuple(place for _, place, _ in pairs),
-        second=tuple(place for _, _, place in pairs),
-        only_first=len(first.prompt_ids) - common,
-        only_second=len(second.prompt_ids) - common,
+        prompt_ids=tuple(names),
+        first=tuple(on_first),
+        second=tuple(on_second),
+        only_first=len(places) - common,
+        only_second=len(of_second) - common,
         changed=changed,
     )
 

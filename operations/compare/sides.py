@@ -44,20 +44,25 @@ def _side_of_version(text: str) -> Side:
     from registry.mlflow.home_store import open_store
 
     address = parse_model_address(text)
-    project = find_project(Settings().home)
+    home = Settings().home
+    project = find_project(home)
     store = open_store(project)
     version = store.get_version(address.name, address.version)
+    # Every byte of it is compared with what was registered.
     package = fetch_package_of(store, version, project.home)
-    return _side(f"version {version.version} of {version.name}", package)
+    name = f"version {version.version} of {version.name}"
+    return _side(name, package)
 
 
 def _side_of_run(run_id: str) -> Side:
     set_library_environment()
     from registry.mlflow.home_store import open_store
 
-    project = find_project(Settings().home)
+    home = Settings().home
+    project = find_project(home)
     store = open_store(project)
-    folder = project.home / "evidence" / run_id
+    copies = project.home / "evidence"
+    folder = copies / run_id
     # Fetched anew: what lies there may be of a run that went on since.
     evidence = store.runs.fetch_evidence(run_id, folder)
     return _side(f"run {run_id[:12]}", evidence)

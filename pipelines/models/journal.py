@@ -64,7 +64,9 @@ class Journal:
         with self._path.open("rb") as file:
             file.seek(place)
             line = file.readline()
-        return _parse(line)["result"]
+        entry = _parse(line)
+        # Whole when it was found: nobody else writes while the stage has its turn.
+        return entry["result"]
 
     def remove(self) -> None:
         """Remove the file: what it was for is written."""

@@ -159,10 +159,13 @@ class EvidenceTable:
     def reference_digests(self, system: System) -> dict[str, str]:
         """A digest of each prompt's references: a prompt with others is another question."""
         digests = {}
-        for record in self._records(["system", "prompt_id", "references"]):
+        names = ["system", "prompt_id", "references"]
+        for record in self._records(names):
+            # The references of a prompt are in the row of every system.
             if record["system"] == system:
-                digest = digest_of_json(record["references"])
-                digests[record["prompt_id"]] = digest
+                references = record["references"]
+                name = record["prompt_id"]
+                digests[name] = digest_of_json(references)
         return digests
 
     @cached_property
@@ -192,9 +195,12 @@ class EvidenceTable:
     def _array(self, name: str) -> Any:
         import pyarrow.parquet as pq
 
+        names = [name]
         with pq.ParquetFile(self.path) as file:
-            table = file.read(columns=[name])
-        return table.column(name).combine_chunks()
+            table = file.read(columns=names)
+        column = table.column(name)
+        # One array in place of one a row group, so that places count through.
+        return column.combine_chunks()
 
     @cached_property
     def _names(self) -> tuple[str, ...]:

@@ -56,19 +56,25 @@ def _scores(scorecard: Scorecard) -> Iterator[tuple[str, float]]:
             # A number would be read as one that means something.
             if metric.inapplicable is not None:
                 continue
-            name = f"score.{system.system}.{metric.name}"
             interval = metric.interval
+            name = f"score.{system.system}.{metric.name}"
+            low = f"{name}.low"
+            high = f"{name}.high"
             yield name, interval.estimate
-            yield f"{name}.low", interval.low
-            yield f"{name}.high", interval.high
+            yield low, interval.low
+            yield high, interval.high
 
 
 def _differences(
     kind: str, comparisons: Iterable[Comparison]
 ) -> Iterator[tuple[str, float]]:
     for each in comparisons:
-        against = _CONTROL if each.against == OTHERS else each.against
+        against: str = each.against
+        if against == OTHERS:
+            against = _CONTROL
         name = f"{kind}.{each.metric}.{against}"
+        low = f"{name}.low"
+        high = f"{name}.high"
         yield name, each.difference
-        yield f"{name}.low", each.low
-        yield f"{name}.high", each.high
+        yield low, each.low
+        yield high, each.high

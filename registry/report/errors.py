@@ -30,7 +30,9 @@ def paragraph_of(sentence: str) -> str:
 def _describe_power(scored: Scored) -> tuple[str, ...]:
     """The power of all rules together; from the verdict's own evidence."""
     evidence = scored.evidence
-    rows = len(evidence.prompt_ids) * len(evidence.systems)
+    prompts = len(evidence.prompt_ids)
+    systems = len(evidence.systems)
+    rows = prompts * systems
     # A page must not need more memory than the evaluation that it shows.
     if rows > _MOST_ROWS:
         sentence = (
@@ -40,8 +42,10 @@ def _describe_power(scored: Scored) -> tuple[str, ...]:
         return (sentence,)
     sentences: tuple[str, ...] = ()
     # Under the floor no spread is known, and of one cluster none exists.
-    if len(set(evidence.clusters)) >= FEWEST_CLUSTERS:
-        sentences = describe_power(read_evidence(evidence.path), scored.screen)
+    clusters = set(evidence.clusters)
+    if len(clusters) >= FEWEST_CLUSTERS:
+        whole = read_evidence(evidence.path)
+        sentences = describe_power(whole, scored.screen)
     return sentences or (_UNKNOWN,)
 
 

@@ -94,7 +94,9 @@ def parts_table(
     """A table of the parts, each with its floor."""
     slices = list(find_slices(described))
     titles = ("part", "prompts", "clusters", *systems, "difference", "bounds")
-    rows = [_row(each, pair, policy) for each in slices[:_MOST_SLICES]]
+    # The first of them: all prompts, features and lengths come before single groups.
+    first = slices[:_MOST_SLICES]
+    rows = [_row(each, pair, policy) for each in first]
     caption = (
         f"{pair.metric.name} by part; a part has bounds from {FEWEST_CLUSTERS} clusters on, which "
         "is its floor. No rule of the gate judges a part: of many some look worse by chance"
@@ -163,7 +165,9 @@ def _by_length(characters: tuple[int, ...]) -> Iterator[Slice]:
 
 def _row(each: Slice, whole: Pair, policy: ScreenPolicy) -> tuple[str, ...]:
     pair = whole.part(each.places)
-    clusters = len(set(pair.clusters))
+    names = set(pair.clusters)
+    clusters = len(names)
+    prompts = len(each.places)
     resampling = Resampling(resamples=_RESAMPLES, seed=policy.seed)
     found = pair.difference(policy.alpha, resampling)
     difference = ""
@@ -175,7 +179,7 @@ def _row(each: Slice, whole: Pair, policy: ScreenPolicy) -> tuple[str, ...]:
         bounds = f"{found.low:+.3g} to {found.high:+.3g}"
     return (
         cut(each.name, LONGEST_CELL),
-        str(len(each.places)),
+        str(prompts),
         str(clusters),
         _score(pair.metric, pair.own),
         _score(pair.metric, pair.other),

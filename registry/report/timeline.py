@@ -30,11 +30,15 @@ def draw_timeline(points: Sequence[Point], marks: Sequence[Mark], title: str) ->
     times = _time_scale(shown_points)
     numbers = _number_scale(shown_points)
     parts = [*_axes(numbers, shown_points)]
-    within = [mark for mark in marks if times.low <= mark.at.timestamp() <= times.high]
+    # A line beyond the ends would be drawn at the edge, where nothing happened.
+    within = [mark for mark in marks if _is_within(mark, times)]
     parts += _marks(within, times)
     for point in shown_points:
-        parts += _point(point, times, numbers)
-    content = element("title", shown(title)) + "".join(parts)
+        drawn = _point(point, times, numbers)
+        parts += drawn
+    name = element("title", shown(title))
+    picture = "".join(parts)
+    content = f"{name}{picture}"
     return element(
         "svg",
         content,
@@ -42,6 +46,11 @@ def draw_timeline(points: Sequence[Point], marks: Sequence[Mark], title: str) ->
         role="img",
         aria_label=title,
     )
+
+
+def _is_within(mark: Mark, times: Scale) -> bool:
+    moment = mark.at.timestamp()
+    return times.low <= moment <= times.high
 
 
 def _time_scale(points: Sequence[Point]) -> Scale:
