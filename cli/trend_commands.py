@@ -53,6 +53,7 @@ def _print_runs(found: "Trend") -> None:
     table = Table()
     for title in TITLES:
         table.add_column(title)
+    # The newest come last, where a terminal stops.
     for run in found.runs[-_SHOWN:]:
         table.add_row(*cells(run, found.metric))
     # A log has no width: the table must not be folded there.

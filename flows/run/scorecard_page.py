@@ -40,6 +40,7 @@ def log_scores(
     attempt: Attempt, verdict: Finalist | Rejection | Undecided, scorecard: Scorecard
 ) -> None:
     """Log scores, differences and counts as metrics of the run."""
+    # Step 0 of each: a run has one evaluation, and pages compare last points.
     metrics = score_metrics(scorecard, verdict.comparisons)
     metrics.update(confirmation_metrics(_confirmation(attempt)))
     metrics.update(group_metrics(DatasetVersion.read(attempt.root / layout.DATASET)))

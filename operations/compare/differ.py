@@ -184,6 +184,7 @@ def _check_clusters(comparing: Comparing) -> None:
 
 def _names(comparing: Comparing) -> list[str]:
     """The primary metric first, then the guardrails, then whatever else was scored."""
+    # In the order in which a policy weighs them.
     guardrails = [each.metric for each in comparing.policy.guardrails]
     first, second = comparing.tables
     names = [comparing.policy.primary, *guardrails, *second.metrics, *first.metrics]
@@ -223,6 +224,7 @@ def _stored_method(side: Side, name: str) -> tuple[str, ...]:
 
 def _sign(comparing: Comparing, table: EvidenceTable, metric: Metric) -> str:
     """How a side's answers to the shared prompts were counted."""
+    # Perplexities count tokens: on the shared prompts they must be the same ones.
     rows = list(_rows(comparing, table))
     return metric.signature(rows)
 
@@ -232,6 +234,7 @@ def _rows(comparing: Comparing, table: EvidenceTable) -> Iterator[ScoredRow]:
 
 
 def _measure(comparing: Comparing, name: str) -> MetricDifference:
+    # Paired: what makes a prompt hard is hard for both, and cancels.
     pair = comparing.pair(name)
     policy = comparing.policy
     resampling = Resampling(resamples=policy.resamples, seed=policy.seed)

@@ -101,6 +101,7 @@ def _cells(each: MetricDifference) -> tuple[str, ...]:
 def _show_parts(comparing: Comparing, found: TwoSides) -> str:
     characters = count_characters(comparing.second.scored, comparing.shared.prompt_ids)
     described = comparing.shared.described(comparing.tables[1], characters)
+    # The primary metric alone: parts times metrics would be a page of chance.
     pair = comparing.pair(found.primary)
     titles = (found.second, found.first)
     return section(

@@ -17,7 +17,7 @@ _RELEASES = {
     "rolled_back": "went back to",
     "base_served": "base served",
 }
-OPPONENTS = ("champion", "few_shot", "base")
+OPPONENTS = ("champion", "retrieval", "few_shot", "base")
 """What a difference is shown against: the first of them that there is."""
 
 
@@ -65,6 +65,7 @@ def trend_of(
     note: str = "",
 ) -> Trend:
     """The trend of runs that were read; errors as of `collect_trend`."""
+    # Counted before any is left out: whoever reads the page has to know how many were.
     every = tuple(runs)
     shown = [run for run in every if metric and run.point(f"score.adapter.{metric}")]
     if metric is None or not shown:
@@ -94,6 +95,7 @@ def against(run: ScoredRun, kind: str, metric: str) -> Point | None:
 
 
 def _newest_primary(runs: tuple[ScoredRun, ...]) -> str | None:
+    # A policy may have changed its metric meanwhile: the present one is asked about.
     for run in reversed(runs):
         if run.primary is not None:
             return run.primary
@@ -101,6 +103,7 @@ def _newest_primary(runs: tuple[ScoredRun, ...]) -> str | None:
 
 
 def _series(runs: list[ScoredRun], metric: str) -> Iterator[Series]:
+    # A re-score is of the rows of its day: it says nothing of the standing set.
     trained = [run for run in runs if not run.is_rescore]
     rescored = [run for run in runs if run.is_rescore]
     yield Series(

@@ -73,6 +73,7 @@ TITLES = (
 
 
 def _show_series(trend: Trend, series: Series) -> str:
+    # An anchor that can be linked to, from the words of the title.
     name = series.title.lower().replace(" ", "-")
     if not series.points:
         return section(name, series.title, paragraph("There is no such run yet."))
@@ -98,6 +99,7 @@ def _show_releases(trend: Trend) -> str:
 
 
 def _show_runs(trend: Trend) -> str:
+    # Pictures show every run; a table of years would be read by nobody.
     rows = list(_rows(trend))
     caption = f"By MLflow, oldest first; {trend.metric} with 95 % intervals, gains with bounds"
     parts = [table(caption, TITLES, rows)]

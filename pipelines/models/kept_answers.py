@@ -24,6 +24,7 @@ class KeptAnswers:
 
     def add(self, rows: Sequence[int], results: Sequence[Generated]) -> None:
         """Keep a batch's answers."""
+        # Tokens and not text: decoding is the reader's, as it was before.
         documents = [{"ids": row.ids, "ended": row.ended} for row in results]
         self._journal.add(rows, documents)
 

@@ -52,6 +52,7 @@ class EvidenceTable:
     @cached_property
     def metrics(self) -> tuple[str, ...]:
         """The metrics that have a column."""
+        # `control.` columns are of the same metrics, against other references.
         columns = [name for name in self._names if name.startswith(_PREFIX)]
         return tuple(name.removeprefix(_PREFIX) for name in columns)
 
@@ -126,6 +127,7 @@ class EvidenceTable:
 
     def answers(self, system: System, prompt_ids: Collection[str]) -> dict[str, Answer]:
         """A system's answers to these prompts alone, by their identifiers."""
+        # A set, since every row of the file is looked up in it.
         wanted = set(prompt_ids)
         names = ["system", "prompt_id", "group", "prediction", "references"]
         found = {}

@@ -42,6 +42,7 @@ def confirmation_metrics(confirmation: Confirmation | None) -> dict[str, float]:
 
 def group_metrics(dataset: DatasetVersion) -> dict[str, float]:
     """How many groups judge, and how many are sealed: their growth says when there are enough."""
+    # Groups and not rows: a block is cut by groups.
     counts = dataset.groups
     metrics = {HELD_OUT_GROUPS: float(counts.get("held_out", 0))}
     # Runs from before reserves have no such split.

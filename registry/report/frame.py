@@ -17,6 +17,7 @@ def frame(title: str, heading: str, sections: Iterable[str], note: str = "") -> 
     A section with nothing to show is an empty text, and leaves no trace.
     """
     style = _STYLE.read_text(encoding="utf-8")
+    # An empty section would leave a line that says nothing.
     parts = [part for part in sections if part]
     if note:
         parts.append(element("p", shown(note), class_="note"))

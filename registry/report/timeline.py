@@ -54,6 +54,7 @@ def _is_within(mark: Mark, times: Scale) -> bool:
 
 
 def _time_scale(points: Sequence[Point]) -> Scale:
+    # In seconds, which a scale can divide.
     times = [point.at.timestamp() for point in points]
     # An hour around a single run: a scale needs a width.
     room = max((max(times) - min(times)) / 40, 3600.0)
