@@ -317,7 +317,10 @@ def _evaluation_seconds(
     if timing.tokens_per_second is None or not prompts:
         return None
     bias = params.bias
-    answers = _SYSTEMS * prompts + bias.prompts * bias.askings
+    drawn = params.generation.sampled_as
+    # The greedy answer, and those that are drawn by chance.
+    each = 1 if drawn is None else 1 + drawn.samples
+    answers = _SYSTEMS * prompts * each + bias.prompts * bias.askings
     longest_answer = params.generation.max_new_tokens
     answer_tokens = answers * longest_answer * _ANSWER_OVER_SCORE
     scored_rows = _SYSTEMS * row_counts["held_out"]

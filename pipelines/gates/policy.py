@@ -28,6 +28,7 @@ from pipelines.metrics import Metric, metric_named
 from pipelines.values.baselines import ALWAYS, Asked
 from pipelines.values.canary import CanaryPlan
 from pipelines.values.own_metric import BUILT_IN, Name, is_own_name
+from pipelines.values.sampling import DEFAULT, Samples
 
 FEWEST_CLUSTERS = 10
 """Under this many clusters nothing passes, whatever a policy says.
@@ -107,6 +108,13 @@ class ScreenPolicy(Settable):
         default=37,
         description="Groups of a block, at least; never fewer than judge every candidate, so that "
         "a confirmation finds what a first look found.",
+    )
+    # Left out where it is the default: policies say the same as before.
+    min_samples: Samples = Field(
+        default=DEFAULT,
+        exclude_if=lambda samples: samples == DEFAULT,
+        description="Answers to each prompt, at least, where `generation.temperature` has them "
+        "drawn by chance; fewer are undecided.",
     )
     guardrails: tuple[Guardrail, ...] = Field(min_length=1)
     max_output_score_difference: Annotated[float, Field(ge=0, le=50)] | None = Field(

@@ -35,6 +35,8 @@ class ScoredRow(Value):
         exclude_if=lambda tokens: tokens is None,
         description="Of prompt and answer, without the end of the turn; None: not counted.",
     )
+    # Answers drawn by chance; the prediction is the greedy one all the same.
+    samples: tuple[str, ...] = Field(default=(), exclude_if=lambda texts: not texts)
 
 
 # A protocol, so that a metric of a user inherits nothing.

@@ -16,7 +16,10 @@ from pipelines.models.chat import ChatEncoder
 from pipelines.models.journal import Journal
 from pipelines.models.kept_answers import KeptAnswers
 from pipelines.models.language_model import (
+    Generated,
     LanguageModel,
+    Sampling,
+    generate,
     generate_into,
     measure_losses_into,
 )
@@ -26,6 +29,7 @@ from pipelines.values.dataset import Message, Prompt, text_of
 from pipelines.values.evidence import Completion, Completions, System, TokenLoss
 from pipelines.values.examples import digest_of_messages
 from pipelines.values.params import GenerationParams
+from pipelines.values.sampling import SampledAnswer, SampledCompletions
 from pipelines.values.serving_spec import ServingSpec
 
 Messages = tuple[Message, ...]
@@ -134,7 +138,7 @@ def answer(
     params: GenerationParams,
     places: Places,
 ) -> Completions:
-    """Answer every prompt once and score every reference.
+    """Answer every prompt once, or by chance as well, and score every reference.
 
     Written below `places.out` as `SYSTEM.answers.jsonl`, `SYSTEM.losses.jsonl` and `SYSTEM.json`.
     What an evaluation that was killed left in `places.kept` is not computed again.
@@ -151,6 +155,7 @@ def answer(
     with places.kept_for_now() as kept:
         answers = _generate_answers(assignment, kept)
         losses = _measure_losses(assignment, kept)
+        sampled = draw_samples(assignment, out)
         # One after the other from the disk: all of them need not fit into memory.
         write_jsonl(answers_path, (row.model_dump() for row in answers))
         write_jsonl(losses_path, (row.model_dump() for row in losses))
@@ -163,6 +168,7 @@ def answer(
         rows=len(prompts),
         answers=FileDigest.of(answers_path),
         losses=FileDigest.of(losses_path),
+        sampled=sampled,
     )
     # Written last: the record names files that are there.
     completions.write(out / f"{system}.json")
@@ -264,6 +270,59 @@ def _read_answers(
             ended=row.ended,
             prompt_tokens=len(assignment.encoded[number]),
         )
+
+
+def draw_samples(assignment: _Assignment, out: Path) -> SampledCompletions | None:
+    """Answer every prompt k times by chance, once for each seed; None where answers are greedy.
+
+    Written below `out` as `SYSTEM.samples.jsonl`. `IncompleteGeneration` where an answer is
+    missing.
+    """
+    drawn = assignment.params.sampled_as
+    if drawn is None:
+        return None
+    samples: list[SampledAnswer] = []
+    for number, seed in enumerate(drawn.seeds):
+        title = f"sample {number + 1} of {drawn.samples}, {assignment.system}"
+        sampling = Sampling(drawn.temperature, seed)
+        generated = _draw(assignment, title, sampling)
+        for prompt, row in zip(assignment.prompts, generated, strict=True):
+            text = assignment.language.encoder.decode(row.ids)
+            samples.append(
+                SampledAnswer(
+                    prompt_id=prompt.id,
+                    sample=number,
+                    text=text,
+                    tokens=len(row.ids),
+                    ended=row.ended,
+                )
+            )
+    path = out / f"{assignment.system}.samples.jsonl"
+    write_jsonl(path, (sample.model_dump() for sample in samples))
+    return SampledCompletions(drawn=drawn, answers=FileDigest.of(path))
+
+
+def _draw(
+    assignment: _Assignment, title: str, sampling: Sampling
+) -> tuple[Generated, ...]:
+    """One answer to each prompt, by chance from a seed."""
+    prompts = assignment.prompts
+    with progress_bar(title, len(prompts)) as advance:
+        generated = generate(
+            assignment.language,
+            assignment.encoded,
+            max_new_tokens=assignment.params.max_new_tokens,
+            batch_size=assignment.params.batch_size,
+            advance=advance,
+            sampling=sampling,
+        )
+    # No answer is made up for a prompt without one.
+    if len(generated) != len(prompts):
+        raise IncompleteGeneration(
+            f"{assignment.system} answered {len(generated)} of {len(prompts)} prompts. "
+            "Run the stage again."
+        )
+    return generated
 
 
 def _measure_losses(assignment: _Assignment, kept: Path) -> Iterator[TokenLoss]:

@@ -26,6 +26,7 @@ from pipelines.rows.contents import assign_clusters
 from pipelines.values.evidence import System
 from pipelines.values.metric_settings import MetricSettings
 from pipelines.values.own_metric import BUILT_IN, OwnMetricRecord
+from pipelines.values.sampling import SampledAs
 from pipelines.values.serving_spec import ServingSpec
 
 # By metric: what one row adds to the sums that the metric's score is computed from.
@@ -34,10 +35,11 @@ _MADE_BY = b"assay.made_by"
 _SETTINGS = b"assay.metric_settings"
 _OWN_METRICS = b"assay.own_metrics"
 _PREFIXES = b"assay.prefixes"
-_NEWER = {"tests", "tokens"}
+_SAMPLED_AS = b"assay.sampled_as"
 _RECORDS: TypeAdapter[tuple[OwnMetricRecord, ...]] = TypeAdapter(
     tuple[OwnMetricRecord, ...]
 )
+_LATER_COLUMNS = ("tests", "samples")
 _MAKERS: TypeAdapter[dict[System, ServingSpec]] = TypeAdapter(dict[System, ServingSpec])
 _DIGESTS: TypeAdapter[dict[System, str]] = TypeAdapter(dict[System, str])
 
@@ -59,6 +61,9 @@ class EvidenceRow(Value):
     """The statistics against those references."""
     content: str | None = None
     """The prompt's content (`pipelines.rows.contents`); None in older evidence."""
+    # Left out where answers are greedy: their evidence has no such columns.
+    sample_scores: Statistics = Field(default={}, exclude_if=lambda scores: not scores)
+    """By metric, the score of each of the row's samples."""
 
 
 class EvidenceHeader(Value):
@@ -68,6 +73,7 @@ class EvidenceHeader(Value):
     settings: MetricSettings | None = None
     own_metrics: tuple[OwnMetricRecord, ...] = ()
     prefixes: dict[System, str] = Field(default_factory=dict)
+    sampled_as: SampledAs | None = None
 
 
 class Evidence(Value):
@@ -86,6 +92,8 @@ class Evidence(Value):
     """The metrics of the project's own among the statistics."""
     prefixes: dict[System, str] = Field(default_factory=dict)
     """Digest of what stood before the prompts of a system: `pipelines.values.examples`."""
+    sampled_as: SampledAs | None = None
+    """How the samples were drawn whose mean the statistics are; None: answers are greedy."""
 
     def metric_named(self, name: str) -> Metric:
         """The metric as this evidence was counted, whatever a run would set today.
@@ -209,6 +217,8 @@ def write_evidence(path: Path, evidence: Evidence) -> None:
         metadata[_OWN_METRICS] = _RECORDS.dump_json(evidence.own_metrics).decode()
     if evidence.prefixes:
         metadata[_PREFIXES] = _DIGESTS.dump_json(evidence.prefixes).decode()
+    if evidence.sampled_as is not None:
+        metadata[_SAMPLED_AS] = evidence.sampled_as.model_dump_json()
     schema = _schema(records[0]).with_metadata(metadata)
     table = pa.Table.from_pylist(records, schema=schema)
 
@@ -230,6 +240,7 @@ def read_evidence(path: Path) -> Evidence:
         evidence = evidence_of(rows)
         header = read_header(table.schema.metadata or {})
         _check_pairs(rows, header.own_metrics)
+        _check_samples(rows, header.sampled_as)
         return evidence.model_copy(update=dict(header))
     # A file that somebody else wrote can be wrong in any of these ways.
     except (
@@ -254,6 +265,7 @@ def read_header(metadata: dict[bytes, bytes]) -> EvidenceHeader:
         settings=_read_settings(metadata),
         own_metrics=_read_records(metadata),
         prefixes=_DIGESTS.validate_json(metadata.get(_PREFIXES, b"{}")),
+        sampled_as=_read_sampled_as(metadata),
     )
 
 
@@ -278,6 +290,22 @@ def _read_records(metadata: dict[bytes, bytes]) -> tuple[OwnMetricRecord, ...]:
     if len(set(names)) != len(names) or not set(names).isdisjoint(BUILT_IN):
         raise ValueError(names)
     return records
+
+
+def _read_sampled_as(metadata: dict[bytes, bytes]) -> SampledAs | None:
+    if _SAMPLED_AS not in metadata:
+        return None
+    return SampledAs.model_validate_json(metadata[_SAMPLED_AS])
+
+
+def _check_samples(rows: list[EvidenceRow], drawn: SampledAs | None) -> None:
+    """Every row has as many samples, and as many scores of them, as the file says."""
+    expected = 0 if drawn is None else drawn.samples
+    for row in rows:
+        scores = row.sample_scores.values()
+        has_all = len(row.row.samples) == expected
+        if not has_all or any(len(numbers) != expected for numbers in scores):
+            raise ValueError(row.row.prompt_id)
 
 
 def _check_pairs(rows: list[EvidenceRow], records: tuple[OwnMetricRecord, ...]) -> None:
@@ -362,14 +390,17 @@ def _to_record(row: EvidenceRow) -> dict[str, Any]:
     scored = document.pop("row")
     statistics = document.pop("statistics")
     control = document.pop("control")
+    sample_scores = document.pop("sample_scores", {})
     of_metrics = {f"statistics.{name}": pair for name, pair in statistics.items()}
     # One column for each metric in every row, or the rows would be no table.
     of_controls = {f"control.{name}": control.get(name) for name in statistics}
+    of_samples = {f"sample.{name}": scores for name, scores in sample_scores.items()}
     return {
         **document,
         **scored,
         **of_metrics,
         **of_controls,
+        **of_samples,
     }
 
 
@@ -384,16 +415,20 @@ def _from_record(record: dict[str, Any]) -> EvidenceRow:
         "row": _scored_fields(record),
         "statistics": _columns_with_prefix(record, "statistics."),
         "control": _columns_with_prefix(record, "control."),
+        "sample_scores": _columns_with_prefix(record, "sample."),
     }
     return EvidenceRow.model_validate(document)
 
 
 def _scored_fields(record: dict[str, Any]) -> dict[str, Any]:
     fields = {
-        name: record[name] for name in ScoredRow.model_fields if name not in _NEWER
+        name: record[name]
+        for name in ScoredRow.model_fields
+        if name not in (*_LATER_COLUMNS, "tokens")
     }
-    # Only some evidence has such columns.
-    fields["tests"] = record.get("tests") or ()
+    # Only rows with tests, only sampled ones and only newer evidence have such columns.
+    for name in _LATER_COLUMNS:
+        fields[name] = record.get(name) or ()
     fields["tokens"] = record.get("tokens")
     return fields
 
@@ -422,6 +457,7 @@ def _schema(record: dict[str, Any]) -> Any:
     lists = {
         "references": pa.list_(pa.string()),
         "tests": pa.list_(pa.string()),
+        "samples": pa.list_(pa.string()),
         "losses": pa.list_(loss),
         "tokens": pa.int64(),
     }

@@ -14,9 +14,21 @@ from pipelines.scoring.evidence_file import (
     Statistics,
     evidence_of,
 )
+from pipelines.scoring.samples import (
+    list_answers,
+    mean_statistics,
+    sampled_score,
+    scores_of_samples,
+)
 from pipelines.scoring.signatures import signature_of
 from pipelines.statistics.bootstrap import interval, sums_by_group
-from pipelines.values.evidence import MetricScore, Resampling, System, SystemScore
+from pipelines.values.evidence import (
+    MetricScore,
+    Resampling,
+    SampledScore,
+    System,
+    SystemScore,
+)
 
 
 def with_statistics(rows: Sequence[EvidenceRow], metrics: Sequence[Metric]) -> Evidence:
@@ -70,17 +82,25 @@ def metric_score(
         inapplicable=_inapplicable(evidence, metric),
         needless=_needless(evidence, metric),
         own=evidence.own_metric(metric.name),
+        sampled=_sampled(evidence, system, metric, resampling),
     )
+
+
+def _sampled(
+    evidence: Evidence, system: System, metric: Metric, resampling: Resampling
+) -> SampledScore | None:
+    scores = [row.sample_scores.get(metric.name, ()) for row in evidence.rows[system]]
+    return sampled_score(metric, scores, evidence.clusters, resampling)
 
 
 def list_scored_rows(rows: Sequence[EvidenceRow]) -> list[ScoredRow]:
     """Everything that a metric counts: each row, and its answer with its control's references."""
     references = {row.row.prompt_id: row.row.references for row in rows}
-    scored = []
+    scored: list[ScoredRow] = []
     for row in rows:
-        scored.append(row.row)
+        scored += list_answers(row.row)
         if row.control_prompt_id is not None:
-            scored.append(_swap(row, references))
+            scored += list_answers(_swap(row, references))
     return scored
 
 
@@ -102,13 +122,20 @@ def _fill(
     row: EvidenceRow, metrics: Sequence[Metric], references: dict[str, tuple[str, ...]]
 ) -> EvidenceRow:
     control = _control_statistics(row, metrics, references)
-    statistics = {metric.name: metric.row_statistics(row.row) for metric in metrics}
+    statistics = {metric.name: mean_statistics(metric, row.row) for metric in metrics}
     return row.model_copy(
         update={
             "statistics": statistics,
             "control": control,
+            "sample_scores": _sample_scores(row, metrics),
         }
     )
+
+
+def _sample_scores(row: EvidenceRow, metrics: Sequence[Metric]) -> Statistics:
+    """By metric, the score of each of the row's samples; empty where answers are greedy."""
+    scores = {metric.name: scores_of_samples(metric, row.row) for metric in metrics}
+    return {name: numbers for name, numbers in scores.items() if numbers}
 
 
 def _control_statistics(
@@ -120,7 +147,7 @@ def _control_statistics(
     swapped = _swap(row, references)
     # A metric that compares no answers would give the same number again.
     return {
-        metric.name: metric.row_statistics(swapped)
+        metric.name: mean_statistics(metric, swapped)
         for metric in metrics
         if metric.compares_answers
     }

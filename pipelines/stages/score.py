@@ -26,6 +26,7 @@ from pipelines.safety.scored import safety_of
 from pipelines.scoring.controls import control_prompts
 from pipelines.scoring.evidence_file import Evidence, EvidenceRow, write_evidence
 from pipelines.scoring.observations import NAMED_ANSWERS, named_answers, output_bias_of
+from pipelines.scoring.samples import list_answers
 from pipelines.scoring.scores import (
     list_scored_rows,
     system_scores,
@@ -92,6 +93,7 @@ def score(trial: Trial, params: Params, min_group_size: int, into: Path) -> Scor
         wording=wording_of(evidence, named, params, min_group_size),
         humaneval=humaneval.report,
         humaneval_answers=humaneval.answers,
+        sampled_as=evidence.sampled_as,
     )
 
 
@@ -159,6 +161,7 @@ def build_evidence(
         "settings": settings,
         "own_metrics": tuple(metric.record for metric in counted),
         "prefixes": prefixes,
+        "sampled_as": trial.drawn,
     }
     return evidence.model_copy(update=header)
 
@@ -169,14 +172,18 @@ def check_against_evaluate(evidence: Evidence, metrics: Sequence[Metric]) -> Non
     A score is reported only where both ways give the same number: else `IncompleteEvidence`.
     """
     settings = evidence.settings or MetricSettings()
+    drawn = evidence.sampled_as
+    samples = 1 if drawn is None else drawn.samples
     for metric in metrics:
         if metric.name not in MODULES:
             continue
         for system, rows in evidence.rows.items():
             statistics = evidence.statistics(system, metric.name)
-            ours = float(metric.corpus(statistics.sum(axis=0)))
-            predictions = [row.row.prediction for row in rows]
-            references = [row.row.references for row in rows]
+            # Every sample is a row there: of a mean of k, k times as much was counted.
+            ours = float(metric.corpus(statistics.sum(axis=0) * samples))
+            scored = [answer for row in rows for answer in list_answers(row.row)]
+            predictions = [answer.prediction for answer in scored]
+            references = [answer.references for answer in scored]
             theirs = evaluate_score(metric.name, predictions, references, settings)
             # `not <=`: a NaN on either side does not pass.
             if not abs(ours - theirs) <= TOLERANCE:
@@ -209,6 +216,10 @@ def _build_rows(
     texts = {answer.prompt_id: answer.text for answer in answers.answers}
     tokens = {answer.prompt_id: _count_tokens(answer) for answer in answers.answers}
     losses = {(loss.prompt_id, loss.reference): loss for loss in answers.losses}
+    samples: dict[str, tuple[str, ...]] = {prompt.id: () for prompt in trial.prompts}
+    # By their numbers: a file may hold them in any order.
+    for sample in sorted(answers.samples, key=lambda each: each.sample):
+        samples[sample.prompt_id] += (sample.text,)
     # The negative control scores the adapter's answers alone against other references.
     is_adapter = answers.system == "adapter"
     rows: list[EvidenceRow] = []
@@ -224,6 +235,7 @@ def _build_rows(
             losses=tuple(losses[prompt.id, number] for number in reference_numbers),
             tests=prompt.tests,
             tokens=tokens[prompt.id],
+            samples=samples[prompt.id],
         )
         rows.append(
             EvidenceRow(

@@ -37,6 +37,7 @@ from pipelines.gates.policy import (
     load_policy,
 )
 from pipelines.gates.probes_check import check_probes
+from pipelines.gates.sampling_check import check_samples
 from pipelines.gates.taken_in import check_taken_in
 from pipelines.gates.what_passes import describe_power
 from pipelines.metrics import Metric, OwnMetric, metric_named
@@ -307,6 +308,7 @@ def list_findings(case: Case) -> Iterator[Finding]:
     yield from check_settings(case)
     yield from check_scales(case)
     yield from check_margins(case)
+    yield from check_samples(case.scorecard, case.policy)
     yield from output_bias(case.scorecard.bias, case.gates)
     yield from check_probes(case.scorecard, case.gates)
     yield from name_error(case.policy)

@@ -13,6 +13,7 @@ from pipelines.values.humaneval import HumanEvalReport
 from pipelines.values.own_metric import OwnMetricRecord
 from pipelines.values.params import LoraParams
 from pipelines.values.safety import SafetyReport
+from pipelines.values.sampling import SampledAs, SampledCompletions
 from pipelines.values.serving_spec import ServingSpec
 
 # base, few_shot and retrieval are prompt-only baselines; champion and anchor were released.
@@ -142,6 +143,24 @@ class Completions(Value):
     rows: int
     answers: FileDigest
     losses: FileDigest
+    sampled: SampledCompletions | None = Field(
+        default=None,
+        exclude_if=lambda sampled: sampled is None,
+        description="The answers that were drawn by chance; None: greedy ones alone.",
+    )
+
+
+class SampledScore(Value):
+    """How k answers to one prompt differ, by one metric."""
+
+    samples: int
+    all_right: Interval | None = Field(
+        description="pass^k: share of prompts whose k answers all have the best score; "
+        "None: the metric has no best score."
+    )
+    variance: float = Field(
+        ge=0, description="Of the k scores of a prompt, as the mean over prompts."
+    )
 
 
 class MetricScore(Value):
@@ -167,6 +186,11 @@ class MetricScore(Value):
     own: OwnMetricRecord | None = Field(
         default=None,
         description="What the file of an own metric said of itself; None: it is built in.",
+    )
+    sampled: SampledScore | None = Field(
+        default=None,
+        exclude_if=lambda sampled: sampled is None,
+        description="How sampled answers differ; None: answers are greedy, or all score alike.",
     )
 
 
@@ -239,6 +263,11 @@ class Scorecard(Value):
     humaneval_answers: FileDigest | None = Field(
         default=None, description="What `humaneval` was computed from."
     )
+    sampled_as: SampledAs | None = Field(
+        default=None,
+        exclude_if=lambda sampled_as: sampled_as is None,
+        description="How the answers were drawn whose mean the scores are; None: greedily.",
+    )
 
     def content_sha256(self) -> str:
         """SHA-256 of the value in canonical JSON.
@@ -273,6 +302,8 @@ _NEWER_FIELDS = {
     "wording",
     "humaneval",
     "humaneval_answers",
+    "sampled",
+    "sampled_as",
 }
 
 

@@ -9,10 +9,10 @@ import re
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from core.errors import ParameterError
 from core.files import write_text
@@ -22,6 +22,7 @@ from pipelines.values.humaneval import HumanEvalParams
 from pipelines.values.metric_settings import BleuSettings, MetricSettings
 from pipelines.values.reading import ShapeName
 from pipelines.values.safety import Probe
+from pipelines.values.sampling import DEFAULT, SampledAs, Samples, seeds_from
 
 # Every number has both ends: one that is absurdly large would fill memory or disk before it fails.
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -203,12 +204,44 @@ class FewShotParams(Settable):
 
 
 class GenerationParams(Settable):
-    """How answers are made: greedy, so that a seed changes nothing but the order of ties."""
+    """How answers are made: greedy, so that a seed changes nothing but the order of ties.
+
+    With a temperature each prompt is answered by chance as well, and scores are means of that.
+    """
 
     max_new_tokens: Count
     batch_size: Count
     precision: Literal["float32", "bfloat16"]
     seed: Seed
+    # Left out where they are null: a greedy project has the keys that it had before.
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
+        default=None,
+        exclude_if=lambda temperature: temperature is None,
+        description="At which the model will be asked; null or 0: greedily.",
+    )
+    samples: Samples | None = Field(
+        default=None,
+        exclude_if=lambda samples: samples is None,
+        description="Answers to each prompt at that temperature; null: 5.",
+    )
+
+    @property
+    def sampled_as(self) -> SampledAs | None:
+        """Temperature and seeds of the sampled answers; None where answers are greedy."""
+        if not self.temperature:
+            return None
+        seeds = seeds_from(self.seed, self.samples or DEFAULT)
+        return SampledAs(temperature=self.temperature, seeds=seeds)
+
+    @model_validator(mode="after")
+    def _check_samples(self) -> Self:
+        # Whoever sets the number alone believes that something is sampled.
+        if self.samples is not None and not self.temperature:
+            raise ValueError(
+                "samples are drawn at a temperature, which is not set. "
+                "Set generation.temperature, such as 0.7"
+            )
+        return self
 
 
 class BiasParams(Settable):
@@ -450,10 +483,22 @@ def _assign(document: dict[str, Any], dotted: str, setting: Any) -> None:
     for section in sections:
         table = table.get(section) if isinstance(table, dict) else None
     # Only fields that exist: a misspelt one would change nothing, and nobody would notice.
-    if not isinstance(table, dict) or field not in table:
+    is_known = isinstance(table, dict) and (field in table or _is_left_out(dotted))
+    if not is_known:
         hint = _hint(dotted, parameter_names(document))
         raise ParameterError(f"There is no parameter {dotted}. {hint}")
     table[field] = setting
+
+
+def _is_left_out(dotted: str) -> bool:
+    """Whether it is a parameter that files need not have, such as `generation.temperature`."""
+    model: Any = Params
+    *sections, field = dotted.split(".")
+    for section in sections:
+        known = getattr(model, "model_fields", {})
+        model = known[section].annotation if section in known else None
+    fields = getattr(model, "model_fields", {})
+    return field in fields and fields[field].exclude_if is not None
 
 
 def _hint(dotted: str, known: list[str]) -> str:

@@ -23,6 +23,7 @@ from pipelines.values.evidence import (
 )
 from pipelines.values.humaneval import HumanEvalAnswers
 from pipelines.values.safety import SafetyAnswers
+from pipelines.values.sampling import SampledAnswer, SampledAs
 
 V = TypeVar("V", bound=Value)
 P = TypeVar("P", SafetyAnswers, HumanEvalAnswers)
@@ -45,6 +46,13 @@ class SystemAnswers(Value):
     completions: Completions
     answers: tuple[Completion, ...]
     losses: tuple[TokenLoss, ...]
+    samples: tuple[SampledAnswer, ...] = ()
+
+    @property
+    def drawn(self) -> SampledAs | None:
+        """How the samples were drawn; None where answers are greedy."""
+        sampled = self.completions.sampled
+        return None if sampled is None else sampled.drawn
 
     @property
     def system(self) -> System:
@@ -88,13 +96,43 @@ class Trial(Value):
             expected=_references(self.prompts),
             actual=((loss.prompt_id, loss.reference) for loss in answers.losses),
         )
+        drawn = answers.drawn
+        _check_one_for_each(
+            f"samples of {system}",
+            expected=_samples(self.prompts, 0 if drawn is None else drawn.samples),
+            actual=((sample.prompt_id, sample.sample) for sample in answers.samples),
+        )
         return answers
+
+    @property
+    def drawn(self) -> SampledAs | None:
+        """How answers were drawn, which is the same for every system.
+
+        `IncompleteGeneration` where it is not: a mean of samples and a greedy answer are not to be
+        compared.
+        """
+        of_systems = {answers.system: answers.drawn for answers in self.systems}
+        own = of_systems.get("adapter")
+        for system, drawn in of_systems.items():
+            if drawn != own:
+                raise IncompleteGeneration(
+                    f"The answers of {system} were drawn otherwise than those of the adapter: "
+                    "another temperature, or other seeds. Run `dvc repro generate`."
+                )
+        return own
 
 
 def _references(prompts: Iterable[Prompt]) -> Iterator[tuple[str, int]]:
     """Every reference, by its prompt's identifier and its number."""
     for prompt in prompts:
         for number in range(len(prompt.references)):
+            yield prompt.id, number
+
+
+def _samples(prompts: Iterable[Prompt], samples: int) -> Iterator[tuple[str, int]]:
+    """Every sample, by its prompt's identifier and its number."""
+    for prompt in prompts:
+        for number in range(samples):
             yield prompt.id, number
 
 
@@ -159,10 +197,15 @@ def read_answers(path: Path) -> SystemAnswers:
     `DamagedFile` where a file is missing or has changed.
     """
     completions = Completions.read(path)
+    sampled = completions.sampled
+    samples: tuple[SampledAnswer, ...] = ()
+    if sampled is not None:
+        samples = _read_values(SampledAnswer, sampled.answers.checked())
     return SystemAnswers(
         completions=completions,
         answers=_read_values(Completion, completions.answers.checked()),
         losses=_read_values(TokenLoss, completions.losses.checked()),
+        samples=samples,
     )
 
 

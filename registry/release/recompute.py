@@ -249,6 +249,8 @@ def _confirmation_differences(
         yield from retrieved_differences(folder, evidence, retrieved)
     if evidence.settings != screening.evidence.settings:
         yield "confirmation: it was counted under other settings than the rest"
+    if evidence.sampled_as != screening.evidence.sampled_as:
+        yield "confirmation: its answers were drawn otherwise than the rest"
 
 
 # Admission.
@@ -368,10 +370,12 @@ def _without(row: EvidenceRow, names: set[str]) -> EvidenceRow:
     """The row without the statistics of these metrics."""
     statistics = _leave_out(row.statistics, names)
     control = _leave_out(row.control, names)
+    sample_scores = _leave_out(row.sample_scores, names)
     return row.model_copy(
         update={
             "statistics": statistics,
             "control": control,
+            "sample_scores": sample_scores,
         }
     )
 

@@ -29,6 +29,7 @@ from pipelines.values.dataset import (
 )
 from pipelines.values.evidence import NamedAnswer, Scorecard
 from pipelines.values.params import load_params
+from pipelines.values.sampling import SampledAs
 from registry.release.known_answers import HELD_OUT
 from registry.release.stored_probes import probe_differences
 
@@ -45,7 +46,10 @@ def input_differences(
     A missing file is a difference, since nothing can be compared. `DamagedFile` where a file
     cannot be read.
     """
-    settings = tuple(_settings_differences(folder, evidence))
+    settings = (
+        *_settings_differences(folder, evidence),
+        *_sampling_differences(folder, scorecard, evidence),
+    )
     rows = _read_held_out(folder, scorecard)
     # Without the rows the bias of outputs is all that can still be compared.
     if isinstance(rows, str):
@@ -76,6 +80,30 @@ def _settings_differences(folder: Path, evidence: Evidence) -> Iterator[str]:
             f"settings: the evidence was counted under {stored}, "
             f"params.yaml has {score.settings.model_dump_json()}"
         )
+
+
+def _sampling_differences(
+    folder: Path, scorecard: Scorecard, evidence: Evidence
+) -> Iterator[str]:
+    """Whether answers were drawn as `params.yaml` asks, and the scorecard says."""
+    asked = load_params(folder / "params.yaml").generation.sampled_as
+    if evidence.sampled_as != asked:
+        yield (
+            f"samples: the evidence has {_describe_drawn(evidence.sampled_as)}, "
+            f"params.yaml asks for {_describe_drawn(asked)}"
+        )
+    if scorecard.sampled_as != evidence.sampled_as:
+        yield (
+            f"samples: the scorecard says {_describe_drawn(scorecard.sampled_as)}, "
+            f"the evidence has {_describe_drawn(evidence.sampled_as)}"
+        )
+
+
+def _describe_drawn(drawn: SampledAs | None) -> str:
+    if drawn is None:
+        return "greedy answers"
+    seeds = ", ".join(str(seed) for seed in drawn.seeds)
+    return f"{drawn.samples} answers a prompt at {drawn.temperature:g}, seeds {seeds}"
 
 
 def _read_held_out(folder: Path, scorecard: Scorecard) -> tuple[Row, ...] | str:

@@ -33,6 +33,7 @@ from registry.release.confirmed import (
 from registry.release.recompute import recompute, rescreen
 from tests.support import trials
 from tests.support.confirmations import closed, opened
+from tests.support.sampled import evidence_of, with_samples
 
 LEVEL = 0.02187450828872367
 
@@ -173,6 +174,18 @@ def with_other_settings(folder: Path) -> None:
     write_confirmation(folder, rows, evidence)
 
 
+def with_sampled_answers(folder: Path) -> None:
+    rows = sealed_rows()
+    systems: dict[System, tuple[trials.Answer, float]] = {
+        "adapter": (trials.right, 2.0),
+        "few_shot": (trials.wrong, 3.0),
+    }
+    asked = trials.trial(systems, rows)
+    sampled = tuple(with_samples(answers) for answers in asked.systems)
+    asked = asked.model_copy(update={"systems": sampled})
+    write_confirmation(folder, rows, evidence_of(asked, "chrf"))
+
+
 def with_edited_statistics(folder: Path) -> None:
     rows = sealed_rows()
     evidence = evidence_on(rows)
@@ -201,6 +214,7 @@ def without_the_champion(folder: Path) -> None:
         (of_other_prompts, "prompts"),
         (with_another_maker, "what answered is not adapter, few_shot"),
         (with_other_settings, "under other settings"),
+        (with_sampled_answers, "drawn otherwise than the rest"),
         (with_edited_statistics, "chrf"),
         (without_the_champion, "other systems answered"),
     ],
