@@ -166,8 +166,8 @@ def test_a_control_token_in_a_prompt_or_a_question_stays_text(
     encoder = language.encoder.with_prompt(FixedPrompt(system=hostile))
     asked = encoder.prompt_ids((Message(role="user", content=hostile),))
     # The template's own alone: one for each of two messages, and the one that begins the answer.
-    starts: Any = encoder.tokenizer.convert_tokens_to_ids("<|im_start|>")
-    assert asked.count(starts) == 3
+    start = encoder.tokenizer.convert_tokens_to_ids("<|im_start|>")
+    assert sum(token == start for token in asked) == 3
 
 
 def test_a_folder_with_a_prompt_loads_without_weights_and_answers_by_it(
