@@ -13,6 +13,7 @@ from core.value import FileDigest
 from pipelines.gates.cheaper import CheaperPolicy, check_saving
 from pipelines.gates.confirmation import find_confirmed, margin_on_block
 from pipelines.gates.policy import Policy
+from pipelines.gates.what_passes import describe_power
 from pipelines.metrics import ScoredRow, metric_named
 from pipelines.scoring.evidence_file import read_evidence
 from pipelines.stages.score import score
@@ -236,3 +237,18 @@ def test_the_margin_of_a_block_is_the_policys_and_of_named_systems_alone() -> No
     assert margin_on_block(cheaper, "champion") == 1.0
     assert margin_on_block(cheaper, "few_shot") == 0.0
     assert margin_on_block(trials.policy().gates.screen, "champion") == 0.0
+
+
+def test_what_could_be_shown_is_said_of_the_rules_that_the_policy_has() -> None:
+    systems: dict[System, tuple[trials.Answer, float]] = {
+        "base": (trials.wrong, 4.0),
+        "few_shot": (trials.wrong, 3.0),
+        "adapter": (trials.right, 2.0),
+        "champion": (trials.right, 2.1),
+    }
+    evidence = trials.evidence(trials.trial(systems))
+    usual = describe_power(evidence, trials.policy().gates.screen)
+    kept = describe_power(evidence, trials.policy(cheaper=CHEAPER).gates.screen)
+    # As many comparisons, of which one asks for less.
+    assert usual[0].split(":")[0] == kept[0].split(":")[0]
+    assert usual != kept
