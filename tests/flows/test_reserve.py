@@ -74,7 +74,10 @@ def test_what_passes_is_confirmed_on_a_block_before_it_is_registered(
 def test_the_ledger_says_what_the_block_showed(sealed: Sealed) -> None:
     (recorded,) = open_ledger(sealed.checkout.home).state().confirmations_of(MODEL)
     assert recorded.is_confirmed
-    assert (recorded.opened.number, recorded.opened.against) == (1, "few_shot")
+    assert recorded.opened.number == 1
+    # Whichever of them came nearer on the rows that judge every candidate.
+    assert recorded.opened.against in {"few_shot", "retrieval"}
+    assert "chrf against retrieval: better by" in sealed.first.out
     history = invoke(sealed.checkout, "history").out
     assert "confirmation 1 of the year begun, at level 0.0219" in history
     assert "confirmed by the block of entry" in history
