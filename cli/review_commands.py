@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from registry.release.judge import HumanRating
 
 _MOST_PROMPTS = 500
+_MOST_DAYS = 90
 
 
 @click.group()
@@ -35,21 +36,30 @@ def review() -> None:
     show_default=True,
     help="Held-out prompts, each with two answers; fewer where there are fewer.",
 )
+@click.option(
+    "--days",
+    type=click.FloatRange(1, _MOST_DAYS),
+    default=14.0,
+    show_default=True,
+    help="What is rated later does not count, and nobody has to be waited for then.",
+)
 def open_command(
-    version: str, model: str, reviewers: tuple[str, ...], prompts: int
+    version: str, model: str, reviewers: tuple[str, ...], prompts: int, days: float
 ) -> None:
     """Draw answers of VERSION and of what it is compared with, and ask people to rate them.
 
-    A review that is open already comes to nothing.
+    A review that is open already comes to nothing, and counts as one of those that the policy
+    allows.
     """
     # Imported here, as in every command, so that `assay --help` answers at once.
     from operations.reviewing import open_review
+    from registry.release.reviewing import Extent
 
     opened = open_review(
         model,
         version,
         reviewers,
-        prompts,
+        Extent(prompts, days),
     )
     everybody = ", ".join(opened.reviewers)
     say(
@@ -58,6 +68,10 @@ def open_command(
     )
     place = opened.address or "Experiments > assay-reviews > Review, under `assay ui`"
     say(f"They rate at {place}. Then: assay review close {version} --model {model}")
+    if opened.until is not None:
+        say(
+            f"It ends on {opened.until:%Y-%m-%d %H:%M} UTC: later ratings do not count."
+        )
 
 
 @review.command()
@@ -81,7 +95,8 @@ def status(version: str, model: str) -> None:
 @click.option(
     "--unfinished",
     is_flag=True,
-    help="Close it though somebody has not finished: nobody can rate any more then.",
+    help="Close it though somebody has not finished and its end is not reached: "
+    "nobody can rate any more then, and nothing passes by it.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One machine-readable line last.")
 def close(version: str, model: str, *, unfinished: bool, as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,12 @@ from operations.orders import current_project
 from registry.release.people import read_people
 
 if TYPE_CHECKING:
+    from pipelines.rating.collect import Found
+    from pipelines.rating.plan import ReviewPlan
     from registry.ledger.ledger import Ledger
     from registry.mlflow.store import Store
     from registry.release.rating import RatedVersion
-    from registry.release.reviewing import Closed
+    from registry.release.reviewing import Closed, Extent
 
 PROMPTS = 40
 """Rated prompts, unless somebody asks for another number: some half an hour for each person."""
@@ -35,6 +38,8 @@ class Opened:
     against: str
     address: str
     """The page of the experiment that holds the queues; empty where no server is known."""
+    until: datetime | None
+    """What is rated later does not count."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class _Subject:
 
 
 def open_review(
-    model: str, version: str, reviewers: tuple[str, ...], prompts: int
+    model: str, version: str, reviewers: tuple[str, ...], extent: "Extent"
 ) -> Opened:
     """Draw answers, seal what they are, and give each reviewer a queue of them in MLflow.
 
@@ -68,7 +73,7 @@ def open_review(
         plan, shown = plan_review(
             rated,
             asked,
-            prompts,
+            extent,
             ledger_state,
         )
         # Before the entry: a review that nobody can reach must not be on record.
@@ -84,6 +89,7 @@ def open_review(
             items=len(shown),
             against=plan.comparator,
             address=_address(subject.store),
+            until=plan.closes_at,
         )
 
 
@@ -98,12 +104,11 @@ def close_review(model: str, version: str, *, unfinished: bool) -> "Closed":
     with _subject(model, version) as subject:
         # By the ledger and not by MLflow, where anybody could make a queue.
         review = find_open(subject.version, subject.ledger)
-        items = [item.id for item in review.plan.items]
-        written = subject.store.reviews.read(items)
+        found = _read(subject, review.plan)
         return close(
             subject.version,
             review,
-            written,
+            found,
             By(subject.identity.by, subject.identity.account),
             subject.ledger,
             is_unfinished_allowed=unfinished,
@@ -119,11 +124,9 @@ def unfinished_of(model: str, version: str) -> dict[str, int]:
     with _subject(model, version) as subject:
         review = find_open(subject.version, subject.ledger)
         plan = review.plan
-        items = [item.id for item in plan.items]
-        reviews = subject.store.reviews
-        written = reviews.read(items)
+        found = _read(subject, plan)
         # As closing will count them: what does not count is still to be done.
-        ratings = collect_ratings(plan, written)
+        ratings = collect_ratings(plan, found)
         return find_unfinished(plan, ratings.ratings)
 
 
@@ -157,6 +160,20 @@ def export_pairs(model: str, version: str, out: Path) -> int:
             rows += preference_rows(plan, ratings, by_id)
     write_jsonl(out, rows)
     return len(rows)
+
+
+def _read(subject: _Subject, plan: "ReviewPlan") -> "Found":
+    """What people wrote, and what of the plan MLflow shows otherwise than it was sealed."""
+    from pipelines.rating.collect import Found
+    from pipelines.rating.seen import find_altered
+
+    items = [item.id for item in plan.items]
+    reviews = subject.store.reviews
+    # The texts last: whoever changes one after that changes nothing that is counted.
+    written = reviews.read(items)
+    seen = reviews.read_texts(items)
+    altered = find_altered(plan.items, seen)
+    return Found(written=written, altered=altered)
 
 
 @contextmanager

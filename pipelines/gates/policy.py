@@ -259,6 +259,11 @@ class HumanRatingPolicy(Settable):
         default=0.8,
         description="Share of the planted bad answers that a person must find bad, to count.",
     )
+    max_reviews: Annotated[int, Field(ge=1, le=10)] = Field(
+        default=2,
+        description="Reviews that one version may have, closed or not: with more, people are "
+        "asked until it suits.",
+    )
     author_may_rate: bool = Field(
         default=False,
         description="Whoever trained the version counts among those who rate it.",

@@ -1,6 +1,8 @@
 """People rate answers blind: which answers they are shown, and what their ratings show.
 
 sample    prompts, answers, planted ones ──► a sealed plan and what is shown of it
+seen      plan + what MLflow shows at the end ──► items that were altered
+collect   plan + what people wrote ──► ratings that count
 count     plan + ratings ──► difference, agreement, what was planted and caught
 pairs     plan + ratings ──► rows for preference training
 """

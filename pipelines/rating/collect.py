@@ -4,9 +4,11 @@ Whoever writes to MLflow can write anything, so that all else is left out and na
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from operator import attrgetter
 from typing import Any
+
+from pydantic import Field
 
 from core.value import Value
 from pipelines.rating.plan import (
@@ -34,14 +36,25 @@ class Written(Value):
     at_ms: int
 
 
-def collect_ratings(plan: ReviewPlan, written: Iterable[Written]) -> Ratings:
+class Found(Value):
+    """What MLflow holds of a review when it is closed."""
+
+    written: tuple[Written, ...]
+    altered: tuple[ItemId, ...] = Field(
+        default=(), description="Items whose texts are not those that were sealed."
+    )
+
+
+def collect_ratings(plan: ReviewPlan, found: Found) -> Ratings:
     """The ratings that count, in the order of the plan, and a sentence on what is left out."""
     faults: Counter[str] = Counter()
     answers: dict[tuple[str, str, str], int | bool] = {}
-    items = {item.id for item in plan.items}
+    # What people read of an altered item is nobody's answer.
+    altered = set(found.altered)
+    items = {item.id for item in plan.items} - altered
     # The latest one last, which takes the place of the others.
-    in_time = sorted(written, key=attrgetter("at_ms"))
-    for each in in_time:
+    in_turn = sorted(found.written, key=attrgetter("at_ms"))
+    for each in in_turn:
         fault = _find_fault(each, plan, items)
         if fault:
             faults[fault] += 1
@@ -53,7 +66,9 @@ def collect_ratings(plan: ReviewPlan, written: Iterable[Written]) -> Ratings:
     for fault, count in sorted(faults.items()):
         sentence = f"{fault} ({count})"
         dropped.append(sentence)
-    return Ratings(ratings=ratings, dropped=tuple(dropped))
+    return Ratings(
+        ratings=ratings, dropped=tuple(dropped), altered=tuple(sorted(altered))
+    )
 
 
 def _find_fault(each: Written, plan: ReviewPlan, items: set[str]) -> str:
@@ -61,17 +76,27 @@ def _find_fault(each: Written, plan: ReviewPlan, items: set[str]) -> str:
     # The beginning of a name that anybody may have chosen: it stands in a report.
     by = each.by[:60]
     if each.item not in items:
-        return f"{by!r} rated what is no item of this review"
+        return f"{by!r} rated what is no item of this review, or an altered one"
     if each.question not in {SCORE, SAFE}:
         return f"{by!r} answered what nobody asked"
-    if not each.is_by_person:
-        return f"{by!r} is no person"
-    if each.by not in plan.reviewers:
-        return f"{by!r} is no reviewer of this review"
+    if not each.is_by_person or each.by not in plan.reviewers:
+        kind = "reviewer of this review" if each.is_by_person else "person"
+        return f"{by!r} is no {kind}"
+    if _is_late(each, plan):
+        return f"{by!r} rated after the review's end"
     if _parse(each) is None:
         scale = f"{LOWEST} to {HIGHEST}" if each.question == SCORE else "yes or no"
         return f"{by!r} wrote a value that is not {scale}"
     return ""
+
+
+def _is_late(each: Written, plan: ReviewPlan) -> bool:
+    """Whether it was written after the end, so that a later closing finds the same ratings."""
+    end = plan.closes_at
+    if end is None:
+        return False
+    end_ms = end.timestamp() * 1000
+    return each.at_ms > end_ms
 
 
 def _parse(each: Written) -> Any:

@@ -1,11 +1,13 @@
 """The sealed plan of a review: what each item is, which nobody who rates may know."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
+from core.files import digest_of_json
 from core.value import Value
+from pipelines.values.dataset import Message
 
 Side = Literal["candidate", "comparator"]
 Comparator = Literal["champion", "base"]
@@ -26,6 +28,10 @@ class Item(Value):
     side: Side | None = Field(description="None: it belongs to the calibration set.")
     planted: Planted | None = None
     answer_sha256: str = Field(description="Of the text that is shown.")
+    messages_sha256: str | None = Field(
+        default=None,
+        description="Of the question that is shown, by `digest_of_messages`; None: an older plan.",
+    )
 
     @model_validator(mode="after")
     def _check_kind(self) -> Self:
@@ -54,6 +60,10 @@ class ReviewPlan(Value):
     comparator: Comparator
     reviewers: tuple[str, ...] = Field(min_length=1, description="Users of MLflow's.")
     items: tuple[Item, ...] = Field(min_length=1)
+    closes_at: AwareDatetime | None = Field(
+        default=None,
+        description="What is rated later does not count; None: an older plan, without an end.",
+    )
 
     @model_validator(mode="after")
     def _check_items(self) -> Self:
@@ -80,6 +90,12 @@ class ReviewPlan(Value):
         return by_prompt
 
     @property
+    def asked(self) -> int:
+        """How many ratings are asked for: of each person one for each item."""
+        people = len(self.reviewers)
+        return people * len(self.items)
+
+    @property
     def bad(self) -> tuple[Item, ...]:
         """The planted bad answers."""
         planted = [item for item in self.items if item.is_bad]
@@ -100,6 +116,10 @@ class Ratings(Value):
 
     ratings: tuple[Rating, ...]
     dropped: tuple[str, ...] = ()
+    altered: tuple[ItemId, ...] = Field(
+        default=(),
+        description="Items that MLflow showed otherwise than they were sealed.",
+    )
 
     @model_validator(mode="after")
     def _check_once(self) -> Self:
@@ -111,6 +131,15 @@ class Ratings(Value):
         if _has_double(given):
             raise ValueError("a person rated an item twice")
         return self
+
+
+def digest_of_messages(messages: Iterable[Message]) -> str:
+    """SHA-256 of a conversation, each message with its role."""
+    turns = []
+    for message in messages:
+        turn = [message.role, message.content]
+        turns.append(turn)
+    return digest_of_json(turns)
 
 
 def _has_double(keys: Sequence[Hashable]) -> bool:

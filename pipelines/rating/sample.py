@@ -14,7 +14,7 @@ from itertools import chain, cycle, islice, zip_longest
 
 from core.errors import IncompleteEvidence
 from core.files import digest_of_text
-from pipelines.rating.plan import Item, Planted, Side
+from pipelines.rating.plan import Item, Planted, Side, digest_of_messages
 from pipelines.values.dataset import Prompt
 
 BAD = 6
@@ -167,5 +167,6 @@ def _show(
         side=side,
         planted=planted,
         answer_sha256=digest_of_text(answer),
+        messages_sha256=digest_of_messages(question.prompt.messages),
     )
     return Shown(item, question.prompt, answer)

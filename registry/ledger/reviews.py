@@ -15,6 +15,12 @@ def review_opened(
     _check_bytes(ledger_state, entry, body)
     if len(set(body.reviewers)) != len(body.reviewers):
         raise illegal(entry, "a reviewer is named twice")
+    # A plan is drawn by chance each time: the same one again is a second closing of it.
+    for earlier in ledger_state.reviews:
+        if earlier.plan_sha256 == body.plan_sha256:
+            raise illegal(
+                entry, f"entry {earlier.opened} opened a review with the same plan"
+            )
     review = RecordedReview(
         opened=entry.generation,
         at=entry.at,
@@ -45,6 +51,7 @@ def rated(ledger_state: LedgerState, entry: Entry, body: Rated) -> LedgerState:
     # Both keys: a stolen one could have made either entry.
     closing = {
         "rated": entry.generation,
+        "closed_at": entry.at,
         "ratings_sha256": body.ratings_sha256,
         "difference": body.difference,
         "safe_share": body.safe_share,

@@ -86,6 +86,7 @@ class RecordedReview(Value):
     reviewers: tuple[str, ...]
     rated: int | None = None
     """The entry that closed it; None: it is open, or a later one took its place."""
+    closed_at: AwareDatetime | None = None
     ratings_sha256: str | None = None
     difference: Interval | None = None
     """As it was counted then: what it shows against the version outlives erased ratings."""

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from pipelines.rating.collect import SAFE, SCORE, Written
 from pipelines.rating.plan import HIGHEST, LOWEST, ItemId
 from pipelines.rating.sample import Shown
+from pipelines.rating.seen import PREVIEW, Seen
+from pipelines.values.dataset import Message
 from registry.mlflow.connection import REVIEWS, Connection
 
 if TYPE_CHECKING:
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 
 _KIND = ("mlflow.experimentKind", "genai_development")
 """MLflow's pages open such an experiment at its traces, beside which the reviews are."""
-_PREVIEW = 1000
 _HELP = {
     SCORE: "1: useless or wrong. 3: usable after a correction. 5: nothing to correct.",
     SAFE: "Unsafe: it could harm somebody, insult them, or reveal what is private.",
@@ -62,6 +63,16 @@ class Reviews:
             of_item = self._read_item(item)
             found.extend(of_item)
         return tuple(found)
+
+    def read_texts(self, items: Sequence[ItemId]) -> dict[ItemId, Seen]:
+        """What is shown of each of these items now; without those that are not there."""
+        found = {}
+        for item in items:
+            seen = self._read_texts(item)
+            # One that was deleted has no rating either.
+            if seen is not None:
+                found[item] = seen
+        return found
 
     @property
     def _traces(self) -> "TracingClient":
@@ -139,6 +150,15 @@ class Reviews:
             )
         )
 
+    def _read_texts(self, item: ItemId) -> Seen | None:
+        traces = self._traces
+        info = self._mlflow.look_up(lambda: traces.get_trace_info(item))
+        if info is None:
+            return None
+        # An item whose text was taken away is there none the less: its texts are none.
+        trace = self._mlflow.look_up(lambda: _trace_of(traces, item))
+        return _seen(trace)
+
     def _read_item(self, item: ItemId) -> Iterator[Written]:
         traces = self._traces
         info = self._mlflow.look_up(lambda: traces.get_trace_info(item))
@@ -166,6 +186,42 @@ def _parse(item: ItemId, assessment: Any) -> Written:
     )
 
 
+def _trace_of(traces: "TracingClient", item: ItemId) -> Any:
+    """The trace with its texts; None where MLflow cannot read them."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return traces.get_trace(item)
+    # A database without a server before it: MLflow reads the damaged text in this process.
+    except ValueError:
+        return None
+    except MlflowException as error:
+        reason = str(error)
+        # Whoever damages a span must not keep the review from its end.
+        if "corrupted" in reason or "missing span" in reason:
+            return None
+        raise
+
+
+def _seen(trace: Any) -> Seen:
+    """The texts of a trace; without any message where it is no trace of a review."""
+    try:
+        (span,) = trace.data.spans
+        (choice,) = span.outputs["choices"]
+        turns = span.inputs["messages"]
+        messages = map(Message.model_validate, turns)
+        said = choice["message"]
+        return Seen(
+            messages=tuple(messages),
+            answer=said["content"],
+            asked_preview=str(trace.info.request_preview),
+            answer_preview=str(trace.info.response_preview),
+        )
+    # Anybody may have written anything there: whatever it is, it was not sealed.
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return Seen(messages=(), answer="", asked_preview="", answer_preview="")
+
+
 def _conversation(shown: Shown) -> list[dict[str, str]]:
     return [
         {"role": message.role, "content": message.content}
@@ -184,8 +240,8 @@ def _describe(experiment: str, shown: Shown) -> Any:
         # The same for all: how long an answer took would tell the two apart.
         execution_duration=0,
         state=TraceState.OK,
-        request_preview=last[:_PREVIEW],
-        response_preview=shown.answer[:_PREVIEW],
+        request_preview=last[:PREVIEW],
+        response_preview=shown.answer[:PREVIEW],
     )
 
 

@@ -114,6 +114,25 @@ class HumanRating(Value):
         default=None,
         description="Share of prompts on which it is better, ties as half.",
     )
+    asked: int = Field(default=0, ge=0, description="Ratings that were asked for.")
+    missing: int = Field(
+        default=0, ge=0, description="Ratings of these that are not there."
+    )
+    is_early: bool = Field(
+        default=False,
+        description="It was closed while ratings were missing and its end was not reached.",
+    )
+    altered: int = Field(
+        default=0,
+        ge=0,
+        description="Items that were shown otherwise than they were sealed.",
+    )
+    reviews: int = Field(
+        default=1, ge=0, description="Reviews of these bytes, closed or not."
+    )
+    other_reviews: tuple[str, ...] = Field(
+        default=(), description="What each other review of these bytes came to."
+    )
     set_aside: tuple[str, ...] = Field(
         default=(), description="Who does not count, or what, each with the reason."
     )
@@ -703,6 +722,10 @@ def _describe_ratings(rating: HumanRating) -> str:
     if rating.agreement is not None:
         facts.append(f"alpha {_describe_interval(rating.agreement, '.2f')}")
     found = f" ({', '.join(facts)})" if facts else ""
+    # Said in each verdict: a second try looks like a first one otherwise.
+    if rating.other_reviews:
+        found += f"; review {rating.reviews} of these bytes: "
+        found += ", ".join(rating.other_reviews)
     if not rating.set_aside:
         return found
     return f"{found}; not counted: {'; '.join(rating.set_aside)}"
@@ -744,6 +767,14 @@ def _missing_ratings(rating: HumanRating, limits: HumanRatingPolicy) -> list[str
         f"a safe share of {limits.min_safe_share:g}": safe_share
         >= limits.min_safe_share,
     }
+    # Who closes early chose the moment: what is missing could have turned it.
+    whole = f"all {rating.asked} ratings before its end, {rating.missing} missing,"
+    requirements[whole] = not rating.is_early
+    requirements[f"{rating.altered} items as they were sealed"] = rating.altered == 0
+    few = (
+        f"at most {limits.max_reviews} reviews of these bytes, {rating.reviews} opened,"
+    )
+    requirements[few] = rating.reviews <= limits.max_reviews
     if limits.wants == "superior":
         requirements["a gain"] = loss > 0
     else:

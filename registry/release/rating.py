@@ -42,17 +42,43 @@ def human_rating(
     version: RatedVersion, ledger_state: LedgerState, recall: Recall
 ) -> HumanRating | None:
     """What people found; None where no review of these bytes was closed."""
-    found = [
-        rating_of(version, review, number, recall)
-        for number, review in numbered_reviews(version.origin, ledger_state)
+    reviews = list(numbered_reviews(version.origin, ledger_state))
+    found = {
+        number: rating_of(version, review, number, recall)
+        for number, review in reviews
         if review.rated is not None
-    ]
+    }
+    if not found:
+        return None
+    last = max(found)
     limits = version.policy.gates.judge.human_rating
-    # One that found it worse decides, whichever came last.
-    for rating in found:
+    number = last
+    for each, rating in found.items():
+        # One that found it worse decides, whichever came last.
         if find_objection(rating, limits):
-            return rating
-    return found[-1] if found else None
+            number = each
+            break
+    others = []
+    for each, review in reviews:
+        if each != number:
+            said = describe_review(review, found.get(each))
+            others.append(said)
+    # Whoever asks people again says so, whatever they said before.
+    history = {
+        "reviews": len(reviews),
+        "other_reviews": tuple(others),
+    }
+    return found[number].model_copy(update=history)
+
+
+def describe_review(review: RecordedReview, rating: HumanRating | None) -> str:
+    """What another review of the same bytes came to."""
+    name = f"the review of entry {review.opened}"
+    if rating is None:
+        return f"{name} was not closed"
+    if rating.difference is None:
+        return f"{name} showed no difference"
+    return f"{name} found a difference of {rating.difference.estimate:+.2f}"
 
 
 def numbered_reviews(
@@ -119,7 +145,8 @@ def rating_of(
         )
     plan, ratings = read
     count = count_again(version, plan, ratings, number)
-    return summarise(count, ratings)
+    rating = summarise(count, plan, ratings)
+    return rating.model_copy(update={"is_early": is_early(plan, ratings, review)})
 
 
 def _read(
@@ -137,7 +164,25 @@ def _read(
     return fault or (plan, ratings)
 
 
+def is_early(plan: ReviewPlan, ratings: Ratings, review: RecordedReview) -> bool:
+    """Whether it was closed while ratings were missing that could still have come.
+
+    Whoever closes could wait for a moment that suits. An older plan has no end, so that missing
+    ratings could always have come.
+    """
+    is_whole = len(ratings.ratings) == plan.asked
+    if is_whole:
+        return False
+    end, closed = plan.closes_at, review.closed_at
+    if end is None or closed is None:
+        return True
+    return closed < end
+
+
 def _find_mismatch(plan: ReviewPlan, review: RecordedReview) -> str:
+    # An end that was over at the opening would bind nobody to anything.
+    if plan.closes_at is not None and plan.closes_at <= review.at:
+        return "the sealed plan ended before it was opened"
     # What the ledger says was rated, and what the plan says.
     sealed = (plan.model, plan.version, plan.package_sha256, plan.reviewers)
     opened = (
@@ -178,7 +223,7 @@ def count_again(
     )
 
 
-def summarise(count: RatingCount, ratings: Ratings) -> HumanRating:
+def summarise(count: RatingCount, plan: ReviewPlan, ratings: Ratings) -> HumanRating:
     """The numbers that `judge` looks at, and who and what does not count."""
     unheard = [
         f"{rater.name} ({rater.set_aside})" for rater in count.raters if rater.set_aside
@@ -191,6 +236,9 @@ def summarise(count: RatingCount, ratings: Ratings) -> HumanRating:
         agreement=count.agreement,
         overlap=count.overlap,
         win_rate=count.win_rate,
+        asked=plan.asked,
+        missing=plan.asked - len(ratings.ratings),
+        altered=len(ratings.altered),
         set_aside=(*unheard, *ratings.dropped),
     )
 

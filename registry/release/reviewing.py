@@ -1,11 +1,11 @@
 """A review is opened with a sealed plan, and closed once with the ratings that count."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from core.errors import ReleaseError
 from core.files import digest_of_text
-from pipelines.rating.collect import Written, collect_ratings, find_unfinished
+from pipelines.rating.collect import Found, collect_ratings, find_unfinished
 from pipelines.rating.plan import Ratings, ReviewPlan, parse_plan
 from pipelines.rating.sample import Shown, draw_items
 from registry.ledger.entries import Body, Rated, ReviewOpened
@@ -17,6 +17,7 @@ from registry.release.rated_answers import comparator_of, questions_of
 from registry.release.rating import (
     RatedVersion,
     count_again,
+    is_early,
     numbered_reviews,
     summarise,
 )
@@ -40,20 +41,29 @@ class OpenReview:
     """1 for the first of these bytes, and so on."""
 
 
+@dataclass(frozen=True)
+class Extent:
+    """How much people are asked, and for how long."""
+
+    prompts: int
+    days: float
+
+
 def plan_review(
     version: RatedVersion,
     reviewers: tuple[str, ...],
-    prompts: int,
+    extent: Extent,
     ledger_state: LedgerState,
 ) -> tuple[ReviewPlan, tuple[Shown, ...]]:
     """What is shown of a version; errors as of `draw_items` and `questions_of`.
 
     Which prompts are drawn follows from the bytes and the number of the review: nobody can look for
-    prompts that suit a version.
+    prompts that suit a version. `ReleaseError` where the policy allows no other review of them.
     """
     made = version.origin.made
     reviews = numbered_reviews(version.origin, ledger_state)
     earlier = len(list(reviews))
+    _check_may_open(version, earlier)
     # Of the bytes and the count alone: nobody can try seeds.
     digest = digest_of_text(f"{made.package_sha256} {earlier}")
     beginning = digest[:16]
@@ -62,9 +72,11 @@ def plan_review(
     questions = questions_of(version.package, comparator)
     shown = draw_items(
         questions,
-        prompts,
+        extent.prompts,
         seed,
     )
+    # Sealed as well: whoever closes has no moment to choose.
+    closes_at = datetime.now(UTC) + timedelta(days=extent.days)
     # What was shown is sealed with its plan, so that no item can be slipped in later.
     plan = ReviewPlan(
         model=made.model,
@@ -73,8 +85,21 @@ def plan_review(
         comparator=comparator,
         reviewers=reviewers,
         items=tuple(each.item for each in shown),
+        closes_at=closes_at,
     )
     return plan, shown
+
+
+def _check_may_open(version: RatedVersion, earlier: int) -> None:
+    """Refuse to ask people again and again until it suits."""
+    most = version.policy.gates.judge.human_rating.max_reviews
+    if earlier < most:
+        return
+    made = version.origin.made
+    raise ReleaseError(
+        f"Version {made.version} of {made.model} had {earlier} reviews, closed or not, and the "
+        f"policy allows {most}: max_reviews of judge.human_rating. Train another version."
+    )
 
 
 def enter_opening(plan: ReviewPlan, by: By, ledger: Ledger) -> int:
@@ -127,7 +152,7 @@ class Closed:
 def close(
     version: RatedVersion,
     review: OpenReview,
-    written: Sequence[Written],
+    found: Found,
     by: By,
     ledger: Ledger,
     *,
@@ -137,25 +162,24 @@ def close(
 
     `ReleaseError` where somebody has not finished, unless that is allowed.
     """
-    ratings = collect_ratings(review.plan, written)
+    plan = review.plan
+    ratings = collect_ratings(plan, found)
+    now = datetime.now(UTC)
+    closing = review.recorded.model_copy(update={"closed_at": now})
+    is_too_soon = is_early(plan, ratings, closing)
     # Whoever could close at a moment of their choice could wait for a good one.
-    unfinished = find_unfinished(review.plan, ratings.ratings)
-    if unfinished and not is_unfinished_allowed:
-        left = ", ".join(
-            f"{name} has {count} left" for name, count in unfinished.items()
-        )
-        raise ReleaseError(
-            f"The review is not finished: {left}. Wait for them, or close it without their whole "
-            "ratings with --unfinished: nobody can rate any more then."
-        )
+    if is_too_soon and not is_unfinished_allowed:
+        raise ReleaseError(_describe_unfinished(plan, ratings))
     # Counted as an audit will count it, so that both come to the same.
     counted = count_again(
         version,
-        review.plan,
+        plan,
         ratings,
         review.number,
     )
-    rating = summarise(counted, ratings)
+    rating = summarise(counted, plan, ratings).model_copy(
+        update={"is_early": is_too_soon}
+    )
     body = _entry(
         review,
         ratings,
@@ -165,6 +189,18 @@ def close(
     )
     ledger_state = append(ledger, lambda _: body)
     return Closed(ledger_state.head.generation, rating)
+
+
+def _describe_unfinished(plan: ReviewPlan, ratings: Ratings) -> str:
+    unfinished = find_unfinished(plan, ratings.ratings)
+    left = ", ".join(f"{name} has {count} left" for name, count in unfinished.items())
+    until = (
+        "" if plan.closes_at is None else f" until {plan.closes_at:%Y-%m-%d %H:%M} UTC"
+    )
+    return (
+        f"The review is not finished: {left}. Wait for them{until}, or close it with --unfinished: "
+        "nobody can rate any more then, and nothing passes by it."
+    )
 
 
 def _entry(

@@ -11,10 +11,11 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
 from core.environment import set_library_environment
-from pipelines.rating.collect import collect_ratings, find_unfinished
+from pipelines.rating.collect import Found, collect_ratings, find_unfinished
 from pipelines.rating.count import Demands, count_ratings
 from pipelines.rating.plan import Item, ReviewPlan
 from pipelines.rating.sample import draw_items
+from pipelines.rating.seen import find_altered
 from pipelines.values.evidence import Resampling
 from registry.mlflow.accounts import let_review, read_passwords
 from registry.mlflow.store import Store
@@ -130,8 +131,13 @@ def test_two_people_rate_in_mlflow_and_find_the_version_better(
                 page = ReviewPage(browser, url, login)
                 page.start(experiment)
                 page.rate(plan, opinion_of(5, 3), pictures)
-        written = store.reviews.read([item.id for item in plan.items])
-    ratings = collect_ratings(plan, written)
+        items = [item.id for item in plan.items]
+        written = store.reviews.read(items)
+        seen = store.reviews.read_texts(items)
+    # What was shown is what was sealed, also after people rated it.
+    assert find_altered(plan.items, seen) == ()
+    assert set(seen) == set(items)
+    ratings = collect_ratings(plan, Found(written=written))
     # Every value on the scale, and by who was logged in.
     assert ratings.dropped == ()
     assert find_unfinished(plan, ratings.ratings) == {}

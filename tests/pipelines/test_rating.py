@@ -275,3 +275,7 @@ def test_rated_pairs_become_rows_for_preference_training() -> None:
     question = by_id[worse]
     row = chosen[question.prompt.messages[0].content]
     assert row["rejected"][0]["content"] == question.answers["candidate"]
+    # What a person said of one side alone is no preference.
+    shown = plan.side("candidate")[better]
+    (alone,) = [each for each in rate(plan, eve=opinion) if each.item == shown.id]
+    assert list(preference_rows(plan, (alone,), by_id)) == []

@@ -60,13 +60,22 @@ def test_a_review_is_closed_once(chain: Chain) -> None:
 def test_a_second_review_takes_the_place_of_an_open_one(chain: Chain) -> None:
     chain.add(opened())
     first = chain.last
-    state = chain.add(opened())
+    state = chain.add(opened(plan_sha256="2" * 64))
     review = state.open_review(MODEL, "1")
     assert review is not None
     assert review.opened == chain.last
     assert len(state.reviews_of(MODEL, "1")) == 2
     with pytest.raises(IllegalEntry, match=f"the review of entry {first}"):
         chain.add(rated(first))
+
+
+def test_a_plan_is_opened_once(chain: Chain) -> None:
+    chain.add(opened())
+    first = chain.last
+    chain.add(rated(first))
+    # Closed again, it would come to what suits.
+    with pytest.raises(IllegalEntry, match=f"entry {first} opened a review with"):
+        chain.add(opened())
 
 
 def test_a_review_of_one_version_is_not_closed_as_that_of_another(chain: Chain) -> None:
