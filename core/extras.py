@@ -17,6 +17,7 @@ _EXTRAS: Mapping[str, tuple[str, ...]] = {
     "fairlearn": ("train",),
     "gguf": ("train",),
     "great_expectations": ("train",),
+    "jsonschema": ("train",),
     "openpyxl": ("train",),
     "pandas": ("train",),
     "pyarrow": ("train",),

@@ -159,6 +159,9 @@ def _as_trained(request: TrainRequest, package: Path) -> TrainRequest:
     # Older packages have no such section.
     for name, setting in document["score"].get("bleu", {}).items():
         settings[f"score.bleu.{name}"] = setting
+    schema = document["score"].get("json_schema")
+    if schema is not None:
+        settings["score.json_schema"] = schema
     return request.model_copy(update={"settings": settings})
 
 

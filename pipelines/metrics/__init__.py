@@ -2,8 +2,8 @@
 
 metric.py     row ─ row_statistics ─► sums over rows ─ corpus ─► score
 answers       chrf, bleu (sacre.py: their counts out of sacreBLEU), exact_match, command_validity
-tasks         label_accuracy, label_f1 (labels.py); json_valid, json_field_f1, tool_call
-              (json_answers.py); squad_exact_match, rouge_l
+tasks         label_accuracy, label_f1 (labels.py); json_valid, json_schema_valid,
+              json_field_f1, tool_call (json_answers.py); squad_exact_match, rouge_l
 references    inapplicable: where a metric says nothing (bleu_references.py: the rule of BLEU)
 settings      needless: what was set where the defaults apply, which loosens a margin
 losses        perplexity_per_token, bits_per_byte
@@ -24,6 +24,7 @@ from pipelines.metrics.chrf import Chrf
 from pipelines.metrics.command_validity import CommandValidity
 from pipelines.metrics.exact_match import ExactMatch
 from pipelines.metrics.json_field_f1 import JsonFieldF1
+from pipelines.metrics.json_schema_valid import JsonSchemaValid
 from pipelines.metrics.json_valid import JsonValid
 from pipelines.metrics.label_accuracy import LabelAccuracy
 from pipelines.metrics.label_f1 import LabelF1
@@ -64,6 +65,7 @@ METRICS: tuple[Metric, ...] = (
     LabelF1(),
     JsonValid(),
     JsonFieldF1(),
+    JsonSchemaValid(),
     ToolCall(),
     SquadExactMatch(),
     RougeL(),
@@ -79,9 +81,11 @@ def metric_named(name: str, settings: MetricSettings = STANDARD) -> Metric:
     `ParameterError` for an unknown one, with the nearest name, and where the settings ask for what
     is not installed.
     """
-    # The only metric with settings.
+    # The only metrics with settings.
     if name == Bleu.name:
         return Bleu(settings.bleu)
+    if name == JsonSchemaValid.name:
+        return JsonSchemaValid(settings.json_schema)
     for metric in ALL_METRICS:
         if metric.name == name:
             return metric

@@ -52,6 +52,9 @@ def describe_needless(metric: str, needless: str) -> str:
 
 
 def _describe_default(metric: str, name: str) -> str:
+    # The one part that stands for a whole parameter.
+    if name == "schema":
+        return "score.json_schema to null"
     field = _FIELDS.get(name)
     section = f"score.{metric}"
     # A part that no setting of ours makes.

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from core.value import Settable, Value
+from pipelines.values.json_schema import JsonSchema
 
 # sacreBLEU's names. Those that need a download are left out, and so is `none`: it cuts less than
 # 13a, so that a run could make BLEU coarse by choosing it.
@@ -28,3 +29,7 @@ class MetricSettings(Value):
     """The settings of every metric that has some: how stored statistics were counted."""
 
     bleu: BleuSettings = BleuSettings()
+    # Left out where there is none: older evidence has no such setting.
+    json_schema: JsonSchema | None = Field(
+        default=None, exclude_if=lambda schema: schema is None
+    )

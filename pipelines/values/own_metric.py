@@ -28,6 +28,7 @@ BUILT_IN = (
     "label_f1",
     "json_valid",
     "json_field_f1",
+    "json_schema_valid",
     "tool_call",
     "squad_exact_match",
     "rouge_l",

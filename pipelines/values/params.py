@@ -19,6 +19,7 @@ from core.files import write_text
 from core.value import Settable, first_problem
 from pipelines import layout
 from pipelines.values.humaneval import HumanEvalParams
+from pipelines.values.json_schema import JsonSchema
 from pipelines.values.metric_settings import BleuSettings, MetricSettings
 from pipelines.values.reading import ShapeName
 from pipelines.values.safety import Probe
@@ -309,11 +310,15 @@ class ScoreParams(Settable):
     seed: Seed
     # Older files have no such section.
     bleu: BleuSettings = BleuSettings()
+    json_schema: JsonSchema | None = Field(
+        default=None,
+        description="What an answer has to be for `json_schema_valid`; null: any JSON.",
+    )
 
     @property
     def settings(self) -> MetricSettings:
         """The settings of the metrics, as evidence stores them."""
-        return MetricSettings(bleu=self.bleu)
+        return MetricSettings(bleu=self.bleu, json_schema=self.json_schema)
 
 
 # A plain name: the folder is fixed, so that no other file of the machine is read.
