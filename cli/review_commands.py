@@ -1,5 +1,6 @@
 """`assay review`: people rate answers blind."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,10 @@ from cli.model_option import MODEL
 from core.console import say, say_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pipelines.rating.model_count import ModelRating
+    from pipelines.values.dataset import Interval
     from registry.release.judge import HumanRating
 
 _MOST_PROMPTS = 500
@@ -122,6 +127,14 @@ def _say_rating(rating: "HumanRating") -> None:
         "safe share": rating.safe_share,
         "agreement": rating.agreement,
     }
+    _say_intervals(intervals)
+    if rating.win_rate is not None:
+        say(f"  better on {rating.win_rate:.0%} of the prompts, ties as half")
+    for reason in rating.set_aside:
+        say(f"  not counted: {reason}")
+
+
+def _say_intervals(intervals: "Mapping[str, Interval | None]") -> None:
     for name, interval in intervals.items():
         # A number that is missing is said, too: `judge` is undecided for it.
         if interval is None:
@@ -129,10 +142,6 @@ def _say_rating(rating: "HumanRating") -> None:
             continue
         bounds = f"[{interval.low:.2f}, {interval.high:.2f}]"
         say(f"  {name}: {interval.estimate:.2f} {bounds}")
-    if rating.win_rate is not None:
-        say(f"  better on {rating.win_rate:.0%} of the prompts, ties as half")
-    for reason in rating.set_aside:
-        say(f"  not counted: {reason}")
 
 
 @review.command()
@@ -155,6 +164,70 @@ def export(version: str, model: str, out: Path) -> None:
         out,
     )
     say(f"{count} pairs are in {out}.")
+
+
+@review.command("ask-model")
+@click.argument("version")
+@MODEL
+@click.option("--address", required=True, help="An OpenAI-compatible one, up to /v1.")
+@click.option("--judge", required=True, help="The model that is asked there.")
+@click.option(
+    "--key-variable",
+    help="The environment variable that holds the key. Default: no key is sent.",
+)
+@click.option(
+    "--prompts",
+    type=click.IntRange(2, _MOST_PROMPTS),
+    default=40,
+    show_default=True,
+    help="Prompts to ask about, those that people rated first.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One machine-readable line last.")
+def ask_model(
+    version: str,
+    model: str,
+    address: str,
+    judge: str,
+    key_variable: str | None,
+    *,
+    prompts: int,
+    as_json: bool,
+) -> None:
+    """Have a language model rate VERSION as people did, and say how far it agrees with them.
+
+    Prompts and answers are sent to that address. What comes back is shown and decides nothing.
+    """
+    from operations.reviewing import rate_with_model
+    from pipelines.rating.model_judge import ModelJudge
+
+    # Never as an argument: those are in the list of processes.
+    key = os.environ.get(key_variable, "") if key_variable else ""
+    found = rate_with_model(
+        model,
+        version,
+        ModelJudge(address, judge, key),
+        prompts,
+    )
+    _say_model_rating(found)
+    if as_json:
+        say_json(found.model_dump(mode="json"))
+
+
+def _say_model_rating(found: "ModelRating") -> None:
+    say(f"{found.judge} rated {found.rated} of {found.pairs} pairs in both orders.")
+    intervals = {
+        "difference": found.difference,
+        "agreement with people": found.agreement,
+        "first place": found.first_place,
+    }
+    _say_intervals(intervals)
+    say(f"  {found.turned} pairs turn with the order")
+    for fault in found.faults:
+        say(f"  not rated: {fault}")
+    # Said each time: a number beside people's looks like theirs.
+    for objection in found.objections:
+        say(f"  not to be relied on: {objection}")
+    say("It is shown and decides nothing: `judge` goes by people.")
 
 
 COMMANDS: tuple[click.Command, ...] = (review,)

@@ -18,12 +18,16 @@ from registry.release.people import read_people
 
 if TYPE_CHECKING:
     from pipelines.rating.collect import Found
+    from pipelines.rating.model_count import ModelRating
+    from pipelines.rating.model_judge import ModelJudge
     from pipelines.rating.plan import ReviewPlan
     from registry.ledger.ledger import Ledger
     from registry.mlflow.store import Store
     from registry.release.rating import RatedVersion
     from registry.release.reviewing import Closed, Extent
 
+MODEL_AGREEMENT = 0.4
+"""Krippendorff's alpha that a model has to reach with people where the policy names none."""
 PROMPTS = 40
 """Rated prompts, unless somebody asks for another number: some half an hour for each person."""
 
@@ -160,6 +164,45 @@ def export_pairs(model: str, version: str, out: Path) -> int:
             rows += preference_rows(plan, ratings, by_id)
     write_jsonl(out, rows)
     return len(rows)
+
+
+def rate_with_model(
+    model: str, version: str, judge: "ModelJudge", prompts: int
+) -> "ModelRating":
+    """Have a language model rate the answers that people rated, and more up to that many prompts.
+
+    It is shown beside what people found and decides nothing. `ReleaseError` where no review of the
+    version was closed: nothing says then whether the model rates as people do.
+    """
+    set_library_environment()
+    from pipelines.rating.model_count import Calibration, people_of, rate_by_model
+    from pipelines.values.evidence import Resampling
+    from registry.release.rated_answers import comparator_of, questions_of
+    from registry.release.rating import counted_ratings
+
+    with _subject(model, version) as subject:
+        rated = subject.version
+        reviews = counted_ratings(rated, subject.ledger.state(), subject.ledger.recall)
+        people = people_of(reviews)
+        if not people:
+            raise ReleaseError(
+                f"Nobody's ratings of version {version} of {model} count, so that a model cannot "
+                "be compared with people. Have it rated first: `assay review open`."
+            )
+        comparator = comparator_of(rated.package)
+        questions = questions_of(rated.package, comparator)
+        gates = rated.policy.gates
+        limits = gates.judge.human_rating
+        screen = gates.screen
+        # One person alone is asked for no agreement; a model is.
+        least = limits.min_agreement or MODEL_AGREEMENT
+        resampling = Resampling(resamples=screen.resamples, seed=screen.seed)
+        calibration = Calibration(people, least, resampling)
+    known = {prompt_id for prompt_id, _ in people}
+    # What people rated first: it is all that shows whether the model can be believed.
+    ordered = sorted(questions, key=lambda each: each.prompt.id not in known)
+    asked = ordered[: max(prompts, len(known))]
+    return rate_by_model(judge, asked, calibration)
 
 
 def _read(subject: _Subject, plan: "ReviewPlan") -> "Found":

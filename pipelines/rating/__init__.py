@@ -4,5 +4,7 @@ sample    prompts, answers, planted ones ──► a sealed plan and what is sho
 seen      plan + what MLflow shows at the end ──► items that were altered
 collect   plan + what people wrote ──► ratings that count
 count     plan + ratings ──► difference, agreement, what was planted and caught
+model     questions ──► a model's scores in both orders ──► agreement with people
+          (model_judge.py asks, model_count.py compares)
 pairs     plan + ratings ──► rows for preference training
 """

@@ -13,6 +13,7 @@ from registry.ledger.entries import Rated, ReviewOpened
 from registry.ledger.ledger import open_ledger
 from registry.mlflow.connection import REVIEWS
 from tests.support.journey import Checkout, CommandResult, copy_checkout, invoke
+from tests.support.model_judges import scores, serving
 from tests.support.promoted import MODEL
 from tests.support.ratings import Opinion, opinion_of
 from tests.support.reviewing import PEOPLE, sealed_plan, write, write_all
@@ -202,6 +203,27 @@ def _own_account(site: Checkout) -> str:
     registration = open_ledger(site.home).state().registration(MODEL, "1")
     assert registration is not None
     return str(registration.account).split(maxsplit=1)[0]
+
+
+@pytest.mark.slow
+def test_a_language_model_is_compared_with_people_and_decides_nothing(
+    site: Checkout,
+) -> None:
+    with serving(lambda _, __: scores(4, 4)) as server:
+        order = ("--address", server.url, "--judge", "stand-in", "--json")
+        refused = review(site, "ask-model", *order)
+        assert "Have it rated first" in refused.err
+        assert server.bodies == []
+        reviewed(site, prompts=40, **ALL)
+        before = finding(site)
+        asked = review(site, "ask-model", *order)
+    assert asked.code == 0, asked.err
+    # In both orders, and once more in both for the control.
+    assert len(server.bodies) == 2 * asked.last["pairs"] + 2
+    assert asked.last["people"] == 80
+    assert "not to be relied on: its agreement with people is" in asked.out
+    assert "decides nothing" in asked.out
+    assert finding(site) == before
 
 
 @pytest.mark.slow

@@ -1,0 +1,79 @@
+"""An OpenAI-compatible address on this machine, with a stand-in for a model that rates pairs."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+from pipelines.rating.model_judge import ModelJudge
+
+Reply = Callable[[str, str], str]
+"""What a stand-in model says of the answers at the first and at the second place."""
+
+
+def scores(first: int, second: int) -> str:
+    return json.dumps({"A": first, "B": second})
+
+
+class Server:
+    """An OpenAI-compatible address with a stand-in for a model."""
+
+    def __init__(self, reply: Reply) -> None:
+        self.reply = reply
+        self.bodies: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
+        # What is sent in the place of a reply, where a test sets it.
+        self.status = 200
+        self.raw: bytes | None = None
+        self.seconds = 0.0
+        self.url = ""
+
+    def judge(self, **settings: Any) -> ModelJudge:
+        return ModelJudge(self.url, "stand-in", **settings)
+
+    def answer(self, body: dict[str, Any]) -> bytes:
+        self.bodies.append(body)
+        shown = body["messages"][1]["content"]
+        mark = shown.split(" ", 1)[0]
+        _, _, first, second, _ = (
+            part.partition("\n")[2].strip("\n") for part in shown.split(mark)
+        )
+        text = self.reply(first, second)
+        message = {"role": "assistant", "content": text}
+        return json.dumps({"choices": [{"message": message}]}).encode()
+
+
+@contextmanager
+def serving(reply: Reply) -> Iterator[Server]:
+    server = Server(reply)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            length = int(self.headers["Content-Length"])
+            body = json.loads(self.rfile.read(length))
+            server.keys.append(self.headers.get("Authorization"))
+            time.sleep(server.seconds)
+            content = server.answer(body) if server.raw is None else server.raw
+            self.send_response(server.status)
+            if server.status == 302:
+                self.send_header("Location", "http://127.0.0.1:9/")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.url = f"http://127.0.0.1:{http.server_port}/v1"
+    thread = Thread(target=http.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        http.shutdown()
+        http.server_close()
+        thread.join()
