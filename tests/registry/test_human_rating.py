@@ -127,7 +127,7 @@ class Reviewed:
         self.state = self.chain.add(closing, later=timedelta(days=days))
         return closing
 
-    def review(self, days: float = 1, **opinions: Opinion) -> ReviewPlan:
+    def review(self, opinions: dict[str, Opinion], days: float = 1) -> ReviewPlan:
         """Open, rate, and close so many days later."""
         plan = self.plan()
         opened = self.open(plan)
@@ -153,7 +153,7 @@ def everybody(opinion: Opinion) -> dict[str, Opinion]:
 
 
 def test_a_whole_review_counts_whenever_it_is_closed(reviewed: Reviewed) -> None:
-    reviewed.review(days=1, **everybody(BETTER))
+    reviewed.review(everybody(BETTER))
     rating = reviewed.rating()
     assert (rating.raters, rating.missing, rating.is_early) == (3, 0, False)
     assert rating.asked == 3 * 32
@@ -163,7 +163,7 @@ def test_a_whole_review_counts_whenever_it_is_closed(reviewed: Reviewed) -> None
 def test_missing_ratings_that_could_have_come_make_a_closing_early(
     reviewed: Reviewed, days: float, *, early: bool
 ) -> None:
-    reviewed.review(days, ann=BETTER, bob=BETTER)
+    reviewed.review({"ann": BETTER, "bob": BETTER}, days)
     rating = reviewed.rating()
     assert (rating.raters, rating.missing) == (2, 32)
     assert rating.is_early is early
@@ -196,9 +196,9 @@ def test_a_plan_that_ended_before_it_was_opened_is_nobodys(reviewed: Reviewed) -
 
 
 def test_a_second_review_says_what_the_first_one_came_to(reviewed: Reviewed) -> None:
-    reviewed.review(**TORN)
+    reviewed.review(TORN)
     first = reviewed.chain.last - 1
-    reviewed.review(**everybody(BETTER))
+    reviewed.review(everybody(BETTER))
     rating = reviewed.rating()
     assert rating.reviews == 2
     (said,) = rating.other_reviews
@@ -208,7 +208,7 @@ def test_a_second_review_says_what_the_first_one_came_to(reviewed: Reviewed) -> 
 def test_a_review_that_was_left_open_is_said_as_well(reviewed: Reviewed) -> None:
     abandoned = reviewed.open(reviewed.plan())
     assert human_rating(reviewed.version, reviewed.state, reviewed.texts.get) is None
-    reviewed.review(**everybody(BETTER))
+    reviewed.review(everybody(BETTER))
     assert reviewed.rating().other_reviews == (
         f"the review of entry {abandoned} was not closed",
     )
@@ -218,13 +218,13 @@ def test_a_review_of_other_bytes_is_none_of_these(reviewed: Reviewed) -> None:
     reviewed.state = reviewed.chain.add(registered("2"))
     changes = {"version": "2", "package_sha256": package("2")}
     reviewed.open(reviewed.plan(), **changes)
-    reviewed.review(**everybody(BETTER))
+    reviewed.review(everybody(BETTER))
     assert (reviewed.rating().reviews, reviewed.rating().other_reviews) == (1, ())
 
 
 def test_a_review_by_nobody_showed_no_difference(reviewed: Reviewed) -> None:
-    reviewed.review(days=15)
-    reviewed.review(**everybody(BETTER))
+    reviewed.review({}, days=15)
+    reviewed.review(everybody(BETTER))
     (said,) = reviewed.rating().other_reviews
     assert said.endswith("showed no difference")
 
@@ -232,8 +232,8 @@ def test_a_review_by_nobody_showed_no_difference(reviewed: Reviewed) -> None:
 def test_a_review_that_found_it_worse_decides_whatever_comes_later(
     reviewed: Reviewed,
 ) -> None:
-    reviewed.review(**everybody(WORSE))
-    reviewed.review(**everybody(BETTER))
+    reviewed.review(everybody(WORSE))
+    reviewed.review(everybody(BETTER))
     rating = reviewed.rating()
     limits = reviewed.version.policy.gates.judge.human_rating
     assert find_objection(rating, limits)
@@ -258,7 +258,7 @@ def test_each_further_review_has_half_the_error(reviewed: Reviewed) -> None:
 def test_erased_and_unreadable_texts_leave_a_rating_by_nobody(
     reviewed: Reviewed,
 ) -> None:
-    reviewed.review(**everybody(BETTER))
+    reviewed.review(everybody(BETTER))
     whole = dict(reviewed.texts)
     review = reviewed.state.reviews[0]
     ratings, plan = str(review.ratings_sha256), review.plan_sha256
@@ -336,7 +336,7 @@ def test_who_may_not_rate_is_named_with_the_reason(reviewed: Reviewed) -> None:
 def test_ratings_of_those_who_count_are_given_for_other_uses(
     reviewed: Reviewed,
 ) -> None:
-    plan = reviewed.review(**everybody(BETTER))
+    plan = reviewed.review(everybody(BETTER))
     ((sealed, ratings),) = counted_ratings(
         reviewed.version, reviewed.state, reviewed.texts.get
     )
