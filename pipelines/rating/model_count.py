@@ -61,25 +61,30 @@ class Pair(NamedTuple):
     @property
     def candidate(self) -> float:
         """The mean of both orders."""
-        return (self.forward.first + self.backward.second) / 2
+        first = self.forward.first
+        second = self.backward.second
+        return (first + second) / 2
 
     @property
     def comparator(self) -> float:
         """The mean of both orders."""
-        return (self.forward.second + self.backward.first) / 2
+        second = self.forward.second
+        first = self.backward.first
+        return (second + first) / 2
 
     @property
     def is_turned(self) -> bool:
         """Whether one order finds the candidate better and the other one worse."""
-        forward = self.forward.first - self.forward.second
-        backward = self.backward.second - self.backward.first
+        forward = self.forward.lead
+        # There the candidate stands at the second place.
+        backward = -self.backward.lead
         return forward * backward < 0
 
     @property
     def first_place(self) -> float:
         """How much higher the first place is rated, whoever stands there."""
-        forward = self.forward.first - self.forward.second
-        backward = self.backward.first - self.backward.second
+        forward = self.forward.lead
+        backward = self.backward.lead
         return (forward + backward) / 2
 
 
@@ -105,7 +110,10 @@ def people_of(
             if item.side is not None:
                 key = (item.prompt_id, item.side)
                 scores.setdefault(key, []).append(rating.score)
-    return {key: mean(given) for key, given in scores.items()}
+    means = {}
+    for key, given in scores.items():
+        means[key] = mean(given)
+    return means
 
 
 def rate_by_model(
@@ -196,7 +204,9 @@ def _both_rated(pairs: Sequence[Pair], calibration: Calibration) -> list[list[in
 
 def _whole(score: float) -> int:
     # Halves go up on both sides: rounding to even would set 2.5 and 3.5 apart.
-    return min(HIGHEST, int(score + 0.5))
+    raised = score + 0.5
+    whole = int(raised)
+    return min(HIGHEST, whole)
 
 
 def _interval(
@@ -204,9 +214,19 @@ def _interval(
 ) -> Interval | None:
     by_cluster: dict[str, list[float]] = {}
     for pair in pairs:
-        by_cluster.setdefault(pair.question.cluster, []).append(number(pair))
-    clusters = [np.array(by_cluster[name]) for name in sorted(by_cluster)]
-    return mean_of_clusters(clusters, WIDTH, calibration.resampling)
+        question = pair.question
+        numbers = by_cluster.setdefault(question.cluster, [])
+        numbers.append(number(pair))
+    clusters = []
+    # In one order, so that equal ratings give equal intervals.
+    for name in sorted(by_cluster):
+        numbers = by_cluster[name]
+        clusters.append(np.array(numbers))
+    return mean_of_clusters(
+        clusters,
+        WIDTH,
+        calibration.resampling,
+    )
 
 
 def _objections(

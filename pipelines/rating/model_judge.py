@@ -47,6 +47,11 @@ class Scores(Value):
     first: int
     second: int
 
+    @property
+    def lead(self) -> int:
+        """By how much the first place is ahead."""
+        return self.first - self.second
+
 
 @dataclass(frozen=True)
 class ModelJudge:
