@@ -1,7 +1,6 @@
 """A classification and a JSON task, from rows to an answer over HTTP, by what Assay proposes."""
 
 import json
-import random
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +10,14 @@ import httpx
 import pytest
 
 from tests.support.endpoint_system import Home, endpoint
-from tests.support.journey import SETTINGS, Checkout, CommandResult, invoke, write_rows
+from tests.support.journey import (
+    SETTINGS,
+    Checkout,
+    CommandResult,
+    invoke,
+    learnable_rows,
+    write_rows,
+)
 from tests.support.waiting import SECONDS_AT_MOST
 from tests.support.waivers import waive_as_others
 
@@ -40,16 +46,11 @@ CLASSES = TaskRows("classes", "label_f1", LABELS.__getitem__, 12)
 JSON = TaskRows("json", "json_field_f1", extracted, 40)
 
 
-def rows_of(answer: Answer, count: int = 240) -> list[dict[str, str]]:
-    """Distinct prompts whose last letter says the answer."""
-    dice = random.Random(0)
-    rows = []
-    for number in range(count):
-        letter = dice.choice("abcd")
-        noise = "".join(dice.choices("eimnotvwET", k=dice.randrange(2, 5)))
-        row = {"prompt": f"{noise}{number} {letter}", "completion": answer(letter)}
-        rows.append(row)
-    return rows
+def rows_of(answer: Answer) -> list[dict[str, str]]:
+    """Distinct prompts whose last letter says the answer, whoever asks."""
+    return [
+        {**row, "completion": answer(row["prompt"][-1])} for row in learnable_rows()
+    ]
 
 
 def proposed_run(site: Checkout, data: Path, model: str) -> list[str]:
