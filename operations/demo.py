@@ -21,6 +21,7 @@ from core.errors import ServingError
 from core.project import Project, find_project, find_root
 from core.ready import parse_ready
 from core.settings import Settings
+from flows.run.model_files import complete
 from flows.run.outcome import Outcome
 from flows.run.request import TrainRequest
 from flows.start import run_training
@@ -104,7 +105,7 @@ def run_demo() -> int:
         "Assay: data and a base model to a LoRA adapter, proven or refused. "
         "The first run takes ten to fifteen minutes on two cores."
     )
-    outcome = run_training(TrainRequest())
+    outcome = run_training(request_of(project))
     if outcome.version is None:
         say("\nThe adapter was not registered, so the base answers alone:")
         with run_endpoint(["serving", *served_base(project).command(port=0)]) as base:
@@ -116,6 +117,11 @@ def run_demo() -> int:
             _show_answers(DemoEndpoint(url, _model_names(url)))
     _say_what_next(outcome)
     return 0
+
+
+def request_of(project: Project) -> TrainRequest:
+    """What the demo trains on what, judged by the policy of its model's name."""
+    return complete(TrainRequest(), project.root)
 
 
 def _make_project_in_an_empty_folder(folder: Path) -> None:

@@ -110,10 +110,7 @@ def people_of(
             if item.side is not None:
                 key = (item.prompt_id, item.side)
                 scores.setdefault(key, []).append(rating.score)
-    means = {}
-    for key, given in scores.items():
-        means[key] = mean(given)
-    return means
+    return {rated: mean(given) for rated, given in scores.items()}
 
 
 def rate_by_model(
