@@ -16,14 +16,12 @@ from core.project import find_project
 from core.settings import Settings
 from core.value import Value
 from flows.run.request import read_template_file
+from pipelines.code_tasks.ask import CodeAnswer, CodeSettings, ask_tasks
 from pipelines.code_tasks.controls import check_controls
 from pipelines.code_tasks.humaneval import HUMANEVAL, CodeTask, read_humaneval
 from pipelines.code_tasks.score import (
-    CodeAnswer,
     CodeDifference,
     CodeScore,
-    CodeSettings,
-    ask_tasks,
     compare_answers,
     score_answers,
 )

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from core.download import PinnedPackage, fetch
 from core.errors import SandboxUnavailable
 from core.settings import Settings
+from pipelines.code_tasks.ask import CodeSettings, ask_tasks, sign_settings
 from pipelines.code_tasks.controls import check_controls
 from pipelines.code_tasks.humaneval import HUMANEVAL, CodeTask, read_humaneval
-from pipelines.code_tasks.score import CodeSettings, ask_tasks, sign_settings
 from pipelines.models.language_model import LanguageModel
 from pipelines.models.probed import Trio
 from pipelines.values.humaneval import HumanEvalAnswers, TaskResult

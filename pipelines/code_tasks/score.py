@@ -1,65 +1,17 @@
-"""HumanEval of one system: asked, run in boxes, and counted with an interval over tasks."""
+"""pass@k of one system, counted with an interval over tasks."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
 from core.errors import IncompleteGeneration
-from core.progress import progress_bar
 from core.value import Value
-from pipelines.code_tasks.answer_code import program_in
-from pipelines.code_tasks.humaneval import HUMANEVAL, CodeTask
+from pipelines.code_tasks.ask import CodeAnswer, CodeSettings, sign_settings
 from pipelines.code_tasks.pass_at_k import metric_of_tasks, pass_at_k
 from pipelines.metrics import FloatArray
-from pipelines.models.language_model import LanguageModel, Sampling, generate
-from pipelines.sandbox.box import LIMITS, python_version
-from pipelines.sandbox.judge import Outcome
-from pipelines.sandbox.run import run_trials
 from pipelines.statistics.bootstrap import interval, paired_difference
-from pipelines.values.dataset import Interval, Message
-from pipelines.values.evidence import Resampling
-
-_INSTRUCTION = (
-    "Complete this Python function. "
-    "Answer with the whole function in one code block.\n\n```python\n{prompt}```"
-)
-# The parameters of the instruction above: another text is another benchmark.
-_ASKED_AS = {True: "chat-1", False: "continuation"}
-
-
-class CodeSettings(Value):
-    """How tasks are asked and counted."""
-
-    samples: Annotated[int, Field(ge=1, le=1000)] = 1
-    k: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)
-    temperature: Annotated[float, Field(ge=0, le=10)] = 0.0
-    max_new_tokens: Annotated[int, Field(ge=1, le=100_000)] = 512
-    batch_size: Annotated[int, Field(ge=1, le=10_000)] = 16
-    precision: Literal["float32", "bfloat16"] = "float32"
-    resamples: Annotated[int, Field(ge=200, le=10**6)] = 2000
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-
-    @property
-    def resampling(self) -> Resampling:
-        """How intervals are drawn."""
-        return Resampling(
-            resamples=self.resamples,
-            seed=self.seed,
-        )
-
-
-class CodeAnswer(Value):
-    """One answer to one task, the program in it, and how its tests ended."""
-
-    system: str
-    task_id: str
-    sample: int
-    answer: str
-    program: str
-    passed: bool
-    reason: str
+from pipelines.values.dataset import Interval
 
 
 class PassAt(Value):
@@ -89,52 +41,6 @@ class CodeDifference(Value):
     difference: float
     low: float
     high: float
-
-
-def ask_tasks(
-    language: LanguageModel,
-    tasks: Sequence[CodeTask],
-    settings: CodeSettings,
-    system: str,
-) -> tuple[CodeAnswer, ...]:
-    """Every sample of every task, run against its tests in boxes.
-
-    `IncompleteGeneration` where an answer is missing, `SandboxUnavailable` where a box does not
-    start: no answer is counted that was not run.
-    """
-    encoder = language.encoder
-    messages = [_message(language, task) for task in tasks]
-    prompts = [encoder.prompt_ids([message]) for message in messages]
-    answered: list[tuple[CodeTask, int, str]] = []
-    with progress_bar(f"answers, {system}", len(tasks) * settings.samples) as advance:
-        for sample in range(settings.samples):
-            rows = generate(
-                language,
-                prompts,
-                max_new_tokens=settings.max_new_tokens,
-                batch_size=settings.batch_size,
-                advance=advance,
-                sampling=_sampling(settings, sample),
-            )
-            # Counted as failed, a missing answer would look like a worse model.
-            if len(rows) != len(tasks):
-                raise IncompleteGeneration(
-                    f"{system} answered {len(rows)} of {len(tasks)} tasks. Run again."
-                )
-            for task, row in zip(tasks, rows, strict=True):
-                text = encoder.decode(row.ids)
-                answered.append((task, sample, text))
-    # All answers before the first trial: boxes would take processors from the model.
-    programs = [program_in(answer, task) for task, _, answer in answered]
-    trials = [
-        task.trial(program)
-        for (task, _, _), program in zip(answered, programs, strict=True)
-    ]
-    outcomes = run_trials(trials)
-    return tuple(
-        _describe_answer(system, asked, program, outcome)
-        for asked, program, outcome in zip(answered, programs, outcomes, strict=True)
-    )
 
 
 def score_answers(
@@ -206,52 +112,3 @@ def sums_by_task(answers: Sequence[CodeAnswer], samples: int, k: int) -> FloatAr
         weight = 1.0
         sums.append((share, weight))
     return np.array(sums, dtype=np.float64)
-
-
-def _message(language: LanguageModel, task: CodeTask) -> Message:
-    chat = language.encoder.chat
-    content = task.prompt
-    # A model without a template completes text: an instruction would be completed too.
-    if chat is not None:
-        content = _INSTRUCTION.format(
-            prompt=task.prompt,
-        )
-    return Message(role="user", content=content)
-
-
-def _sampling(settings: CodeSettings, sample: int) -> Sampling | None:
-    if settings.temperature == 0:
-        return None
-    # A seed for each sample: with one for all, each would be the same answer again.
-    seed = settings.seed + sample
-    return Sampling(settings.temperature, seed)
-
-
-def _describe_answer(
-    system: str, asked: tuple[CodeTask, int, str], program: str, outcome: Outcome
-) -> CodeAnswer:
-    task, sample, answer = asked
-    return CodeAnswer(
-        system=system,
-        task_id=task.task_id,
-        sample=sample,
-        answer=answer,
-        program=program,
-        passed=outcome.passed,
-        reason=outcome.reason,
-    )
-
-
-def sign_settings(settings: CodeSettings, *, is_chat: bool) -> str:
-    """What was asked and where it ran: scores with other signatures are not comparable."""
-    parts = {
-        "tasks": f"{HUMANEVAL.name} {HUMANEVAL.version}",
-        "asked": _ASKED_AS[is_chat],
-        "samples": settings.samples,
-        "temperature": settings.temperature,
-        "max_new_tokens": settings.max_new_tokens,
-        "python": python_version(),
-        "seconds": LIMITS.seconds,
-        "memory_mb": LIMITS.memory_mb,
-    }
-    return "|".join(f"{name}:{entry}" for name, entry in parts.items())

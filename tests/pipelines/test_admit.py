@@ -586,6 +586,7 @@ def test_a_pass_hands_over_train_and_dev_and_nothing_of_the_held_out_split(
 ) -> None:
     assert main() == 0
     assert files_of(workspace / "data" / "admit") == [
+        "baselines.json",
         "dev.jsonl",
         "train.jsonl",
         "training_set.json",
@@ -608,7 +609,9 @@ def test_a_rejection_prints_each_reason_and_hands_over_nothing(
         "rejected: 1 held-out prompt found in train or dev, in 1 row; at most 0 may be",
         "rejected: the data's licence is not known: name it with `--set data.licence=…`",
     ]
-    assert files_of(workspace / "data" / "admit") == ["verdict.json"]
+    # What the policy asks for is written in any case: no later stage may find none.
+    written = files_of(workspace / "data" / "admit")
+    assert written == ["baselines.json", "verdict.json"]
 
 
 def test_an_undecided_gate_ends_with_four(workspace: Path) -> None:

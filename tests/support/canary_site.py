@@ -117,9 +117,8 @@ async def site(
     stage: Stage = "canary",
     is_beside: bool = True,
     copied: int = 100,
-    window_s: int = 60,
 ) -> AsyncIterator[Site]:
-    """A release that has so much of the traffic; the shorter its window, the more times count."""
+    """A release that has so much of the traffic."""
     stand_ins = StandIn(), StandIn(), StandIn()
     async with AsyncExitStack() as stack:
         for stand_in in stand_ins:
@@ -134,7 +133,7 @@ async def site(
         ]
         serving, candidate, baseline = engines
         recorded = candidate.need.recorded
-        canary = plan(copied_percent=copied, window_s=window_s)
+        canary = plan(copied_percent=copied)
         watched = Watched(recorded, canary, stage, step=9, weight=weight)
         watch = CanaryWatch(watched)
         sides = Sides(

@@ -14,9 +14,10 @@ from core.errors import (
     SandboxUnavailable,
 )
 from pipelines.code_tasks.answer_code import program_in
+from pipelines.code_tasks.ask import CodeAnswer
 from pipelines.code_tasks.controls import check_controls
 from pipelines.code_tasks.humaneval import HUMANEVAL, read_humaneval
-from pipelines.code_tasks.score import CodeAnswer, sums_by_task
+from pipelines.code_tasks.score import sums_by_task
 from pipelines.sandbox.run import run_trial, run_trials
 from tests.support.code_tasks import WHEEL, make_task, make_wheel
 
