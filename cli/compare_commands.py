@@ -34,6 +34,7 @@ def compare(first: str, second: str, *, html: Path | None, as_json: bool) -> Non
     from operations.compare.page import render_comparison
     from operations.compare.sides import find_side
 
+    # Both sides are read before a line is printed: half a result is none.
     comparing = Comparing(find_side(first), find_side(second))
     found = compare_sides(comparing)
     _say_comparison(comparing, found)

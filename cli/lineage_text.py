@@ -25,6 +25,7 @@ def lineage_lines(lineage: "BaseLineage") -> Iterator[str]:
             f"Version {compared.version} of {compared.model} is on another base, and its verdict "
             f"rests on a comparison with {compared.against}, which is on this one."
         )
+    # After the table: by then whoever reads it knows what hangs on the base.
     for sentence in lineage.advice:
         yield f"To do: {sentence}"
     for note in lineage.notes:
@@ -50,6 +51,7 @@ def _row(version: "HangingVersion") -> tuple[str, ...]:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    # A row with a cell too few would show a state below another title.
     columns = zip(*rows, strict=True)
     widths = [max(len(cell) for cell in column) for column in columns]
     for row in rows:

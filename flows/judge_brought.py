@@ -53,6 +53,7 @@ def judge_prompt(request: TrainRequest, prompt: str) -> Outcome:
 
 def _judge(request: TrainRequest, candidate: Candidate) -> Outcome:
     project = find_project(Settings().home)
+    # In turn with training: two at once would not see which groups the other has scored.
     with training_turn(project.home, request.model):
         return to_verdict(project, request, candidate)
 

@@ -31,6 +31,7 @@ def base_differences(
     for system, comparator in comparators:
         adapter = comparator.adapter
         expected = known.get(adapter.sha256, _base_of(scored.adapter))
+        # The template counts as well: under another one it answers otherwise.
         if _base_of(adapter) != expected:
             yield (
                 f"champion.json: the {system} is said to be on base {adapter.base_digest[:12]}, "

@@ -90,6 +90,7 @@ def _read_ledger(
         made = registration.made
         records.packages[made.model, made.version] = made.package_sha256
     for name, model in state.models.items():
+        # Not only what serves: a rollback may lead to any of them.
         releases = (*model.once_served, *model.served)
         if model.pending is not None:
             releases = (*releases, model.pending)
@@ -97,6 +98,7 @@ def _read_ledger(
             release = recorded.release
             version = (name, release.version)
             records.add(version, release.spec.base_digest)
+            # A registration knows it better: it was entered when the package was made.
             records.packages.setdefault(version, release.package_sha256)
 
 
@@ -130,10 +132,12 @@ def _read_mlflow(
         records.add(_version_of(page), digest)
         if page in names:
             name = names[page]
+            # Anybody who may edit a page writes it, and a terminal must not obey it.
             records.name(digest, name if name.isprintable() else ascii(name))
 
 
 def _version_of(page: str) -> VersionKey:
+    # From the right: a version's number has no space in it.
     name, _, number = page.rpartition(" ")
     return name, number
 
@@ -142,11 +146,14 @@ def _read_packages(
     home: Path,
     records: BaseRecords,
 ) -> None:
+    # Two versions may share a package, which is read once for both.
     versions: dict[str, list[VersionKey]] = {}
     for version, package_sha256 in records.packages.items():
         versions.setdefault(package_sha256, []).append(version)
     for package_sha256, holders in versions.items():
-        folder = home / "packages" / package_sha256
+        packages = home / "packages"
+        folder = packages / package_sha256
+        # Retention may have removed it; the other records count all the same.
         if not folder.is_dir():
             continue
         try:
@@ -192,6 +199,7 @@ def aliases_of(
 ) -> dict[VersionKey, tuple[str, ...]]:
     """The aliases that name each version in MLflow; none where it was not asked."""
     found: dict[VersionKey, list[str]] = {}
+    # Why it was not asked is among the notes already.
     if records.store is None:
         return {}
     for alias in (RELEASE, CHAMPION, CHALLENGER, ANCHOR):

@@ -89,6 +89,7 @@ def lineage_of(
     """As `find_lineage`, in a project."""
     records = collect_base_records(project)
     digests = _resolve(asked, records)
+    # Any record is enough: where records disagree, the version may hang on it, too.
     hanging = {version for version, known in records.digests.items() if known & digests}
     aliases = aliases_of(records, hanging)
     versions = tuple(
@@ -109,6 +110,7 @@ def lineage_of(
         )
         for digest in sorted(digests)
     )
+    # Of what trains next no record of a version knows yet.
     trained_by = tuple(_trained_by(project, bases))
     return BaseLineage(
         asked=asked,
@@ -136,9 +138,11 @@ def _resolve(
     # Any other folder may have the name of a base by chance.
     if (folder / "config.json").is_file():
         return {digest_of_folder(folder)}
+    # One identifier may stand for several revisions, each with bytes of its own.
     named = {digest for digest, names in records.names.items() if asked in names}
     if named or asked in records.names:
         return named | ({asked} & records.names.keys())
+    # People copy digests out of tables, which show their beginning.
     begins = [digest for digest in records.names if digest.startswith(asked)]
     if len(asked) >= _FEWEST_DIGITS and len(begins) == 1:
         return set(begins)
@@ -162,6 +166,7 @@ def _title(
 
 def _by_number(version: VersionKey) -> tuple[str, int, str]:
     name, number = version
+    # As a number: version 10 comes after version 9.
     return name, int(number) if number.isdigit() else 0, number
 
 
@@ -169,6 +174,7 @@ def _folder_of(
     home: Path,
     digest: str,
 ) -> str | None:
+    # The folder may be gone since it was linked: a dead link leads to no weights.
     link = home / "base-models" / digest
     return str(link.resolve()) if link.is_dir() else None
 
@@ -225,6 +231,7 @@ def _evidence(
 ) -> Iterator[ComparedVersion]:
     """Verdicts on other bases that rest on a comparison with this one."""
     for version, package in sorted(records.packages.items()):
+        # It goes together with the base: its verdict needs no other warning.
         if version in hanging:
             continue
         for against, digest in records.compared.get(package, []):
@@ -246,6 +253,7 @@ def _trained_by(
         file = read_model_file(project.root, name)
         if file is None or file.base_model is None:
             continue
+        # As a run reads it: a path in such a file counts from the project's root.
         path = project.root / file.base_model.expanduser()
         if str(path.resolve()) in folders:
             yield f"models/{name}.yaml"
@@ -253,6 +261,7 @@ def _trained_by(
 
 def _unknown(records: BaseRecords) -> Iterator[str]:
     """Versions of which no record names the base."""
+    # Said and not left out: each of them may hang on the base that has to go.
     unknown = sorted(records.packages.keys() - records.digests.keys(), key=_by_number)
     if unknown:
         names = ", ".join(f"{name} {number}" for name, number in unknown)

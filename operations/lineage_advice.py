@@ -32,6 +32,7 @@ def _advice_for(
 ) -> Iterator[str]:
     option = f"--model {name}"
     serving = model.current
+    # Before what serves: a release that goes through would put the base into service again.
     if model.pending is not None and model.pending.release.version in hanging:
         version = model.pending.release.version
         yield (
@@ -39,6 +40,7 @@ def _advice_for(
         )
     if serving is not None and serving.release.version in hanging:
         yield f"{_who_answers(name, model)} {_way_out(name, model, hanging)}"
+    # A version that is revoked cannot be released again anyway.
     open_versions = sorted(
         (number for number in hanging if number not in model.revoked), key=int
     )
@@ -55,6 +57,7 @@ def _who_answers(
 ) -> str:
     serving = model.current
     version = "" if serving is None else serving.release.version
+    # There the adapter is out of service, and its base is not.
     if model.serves_base:
         return f"The base itself answers for {name}, beside version {version}."
     return f"Version {version} of {name} answers, which needs it."
@@ -65,6 +68,7 @@ def _way_out(
     model: ModelState,
     hanging: set[str],
 ) -> str:
+    # A rollback is the quickest way out, where it leads to other weights.
     before = model.before
     if before is not None and before.release.version not in hanging:
         version = before.release.version

@@ -38,6 +38,7 @@ class Candidate:
 
     def work(self, work: str) -> str:
         """The work on these rows, for this candidate: by its bytes as they were brought."""
+        # Runs that train keep the key that they had before anything could be brought.
         if not self.brought:
             return work
         return digest_of_json({**self.brought, "of": work})

@@ -45,6 +45,7 @@ def place_package(
     """
     shutil.copytree(package / "adapter", workspace.root / layout.CHAMPION / system)
     kept = workspace.root / _KEPT / system
+    # Files of an earlier comparator would say another base.
     shutil.rmtree(kept, ignore_errors=True)
     kept.mkdir(parents=True)
     for name, own_name in _FILES.items():
@@ -68,6 +69,7 @@ def place_comparator_bases(workspace: Workspace) -> None:
             continue
         kept = root / _KEPT / system
         base, _ = read_base_model(kept)
+        # Another template on the same base leaves its tokens as they are.
         if base.digest != own.digest:
             _check_policy(
                 workspace,
@@ -126,6 +128,7 @@ def _check_policy(
                 f"{system}, which is on another base model ({base.id}). "
                 f"Have the policy name another, such as {stand_in}."
             )
+        # What is not scored is compared with nobody.
         if metric in scored and not stands_in:
             raise ParameterError(
                 f"{metric} cannot be compared with the {system}, which is on another base model "

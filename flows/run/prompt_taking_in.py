@@ -58,6 +58,7 @@ def _take_in(workspace: Workspace, prompt: FixedPrompt, *, is_few_shot: bool) ->
     )
     dev = read_training_set(root / layout.TRAINING_SET).dev.checked(root)
     rows = draw_rows(read_rows(dev))
+    # A mean over nothing is no loss, and a record needs one.
     if not rows:
         raise ParameterError("There is no dev row to measure the prompt on.")
     losses = measure_prompt(language, rows, params.batch_size)

@@ -51,6 +51,7 @@ def say_when(shortage: Shortage, runs: Sequence[ScoredRun], now: datetime) -> st
     `runs`: of the model, the oldest first.
     """
     rate = _groups_a_day(shortage.groups, runs, now)
+    # Better no date than one that nothing speaks for.
     if rate is None:
         return ""
     days = shortage.to_come / (rate * SEALED_SHARE)

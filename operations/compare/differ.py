@@ -122,6 +122,7 @@ def compare_sides(comparing: Comparing) -> TwoSides:
     _check_statistics(comparing)
     _check_clusters(comparing)
     found, refused = [], []
+    # One metric that cannot be compared must not hide all the others.
     for name in _names(comparing):
         reason = _find_obstacle(comparing, name)
         if reason is not None:
@@ -157,7 +158,8 @@ def compare_sides(comparing: Comparing) -> TwoSides:
 
 def _check_statistics(comparing: Comparing) -> None:
     for side in (comparing.first, comparing.second):
-        verdict = side.scored.verdict
+        scored = side.scored
+        verdict = scored.verdict
         version = verdict.statistics
         # An older one may hold, and nobody could tell by which bounds.
         if version != STATISTICS:
@@ -215,6 +217,7 @@ def _stored_method(side: Side, name: str) -> tuple[str, ...]:
     """The parts of a scorecard's signature that do not depend on which rows were counted."""
     system = side.scored.scorecard.system("adapter")
     scores = () if system is None else system.metrics
+    # Of the adapter alone: a run counts every system alike, or says why not.
     for score in scores:
         if score.name == name:
             parts = score.signature.split("|")
@@ -237,7 +240,9 @@ def _measure(comparing: Comparing, name: str) -> MetricDifference:
     # Paired: what makes a prompt hard is hard for both, and cancels.
     pair = comparing.pair(name)
     policy = comparing.policy
+    # With the policy's seed: the same two files always give the same bounds.
     resampling = Resampling(resamples=policy.resamples, seed=policy.seed)
+    # Two releases of Assay may count a metric by other parts.
     if pair.own.shape != pair.other.shape:
         raise IncompleteEvidence("its statistics have other columns on either side")
     second = sums_by_group(pair.clusters, pair.own)
@@ -268,6 +273,7 @@ def _changes(
     pair = comparing.pair(name)
     with np.errstate(all="ignore"):
         differences = pair.metric.corpus(pair.own) - pair.metric.corpus(pair.other)
+    # So that a positive difference is a gain, whichever way the metric goes.
     if not pair.metric.higher_is_better:
         differences = -differences
     groups = comparing.shared.described(comparing.tables[1], None).groups

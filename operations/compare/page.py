@@ -22,8 +22,9 @@ _NOTES = (
 def render_comparison(comparing: Comparing, found: TwoSides) -> str:
     """Write the page; every text of it is escaped, and long ones are cut."""
     heading = f"{found.second} against {found.first}"
+    sentence = shown(summarise(found))
     sections = (
-        element("p", shown(summarise(found)), class_="sentence"),
+        element("p", sentence, class_="sentence"),
         _show_metrics(found),
         _show_parts(comparing, found),
         _show_changes(comparing, found, "worse"),
@@ -36,6 +37,7 @@ def render_comparison(comparing: Comparing, found: TwoSides) -> str:
 
 def summarise(found: TwoSides) -> str:
     """The primary metric in a sentence."""
+    # The policy decides by the first one; the others only guard.
     primary = found.metrics[0]
     bounds = f"bounds {primary.low:+.3g} to {primary.high:+.3g}"
     return (
@@ -76,6 +78,7 @@ def _figure(each: MetricDifference) -> str:
     """A picture of one metric: each has a unit of its own, and so a scale of its own."""
     bounds = f"bounds {each.low:+.3g} to {each.high:+.3g}"
     words = f"{each.metric}, positive is better: {each.difference:+.3g}, {bounds}."
+    # Drawn against zero: only on which side of it the bounds lie says something.
     line = Line(
         "difference",
         each.difference,
@@ -87,6 +90,7 @@ def _figure(each: MetricDifference) -> str:
 
 
 def _cells(each: MetricDifference) -> tuple[str, ...]:
+    # A lower perplexity is a better one, which no number says.
     arrow = "↑" if each.higher_is_better else "↓"
     return (
         shown(f"{each.metric} {arrow}"),
@@ -103,6 +107,7 @@ def _show_parts(comparing: Comparing, found: TwoSides) -> str:
     described = comparing.shared.described(comparing.tables[1], characters)
     # The primary metric alone: parts times metrics would be a page of chance.
     pair = comparing.pair(found.primary)
+    # In the order of the pair: the second side is the one that may be better.
     titles = (found.second, found.first)
     return section(
         "slices",
@@ -116,6 +121,7 @@ def _show_changes(
 ) -> str:
     changes = found.worse if way == "worse" else found.better
     title = f"What got {way}"
+    # A section that is left out would look like one that was forgotten.
     if not changes:
         return section(way, title, paragraph("No prompt did."))
     return section(way, title, *_boxes(comparing, found, changes))
@@ -143,6 +149,7 @@ def _boxes(
 
 def _show_method(comparing: Comparing) -> str:
     parts = []
+    # Two sections with one anchor could not both be linked to.
     for side, name in ((comparing.first, "methods-a"), (comparing.second, "methods-b")):
         parts.append(show_methods(side.scored, name, f"Methods: {side.name}"))
     return "\n".join(parts)

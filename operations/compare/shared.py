@@ -50,7 +50,9 @@ class Shared(NamedTuple):
 
 def find_shared(first: EvidenceTable, second: EvidenceTable) -> Shared:
     """Pair the prompts of two evidence files."""
-    places = {name: place for place, name in enumerate(first.prompt_ids)}
+    # By name: two runs hold the same prompts in other orders.
+    names_of_first = first.prompt_ids
+    places = {name: place for place, name in enumerate(names_of_first)}
     of_first = first.reference_digests("adapter")
     of_second = second.reference_digests("adapter")
     names: list[str] = []
@@ -67,6 +69,7 @@ def find_shared(first: EvidenceTable, second: EvidenceTable) -> Shared:
         names.append(name)
         on_first.append(places[name])
         on_second.append(place)
+    # A prompt that was changed was asked of both: it is neither side's own.
     common = len(names) + changed
     return Shared(
         prompt_ids=tuple(names),

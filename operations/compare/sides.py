@@ -50,7 +50,8 @@ def _side_of_version(text: str) -> Side:
     version = store.get_version(address.name, address.version)
     # Every byte of it is compared with what was registered.
     package = fetch_package_of(store, version, project.home)
-    name = f"version {version.version} of {version.name}"
+    number = version.version
+    name = f"version {number} of {version.name}"
     return _side(name, package)
 
 

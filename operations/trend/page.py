@@ -38,6 +38,7 @@ def summarise(trend: Trend) -> str:
     last = format_time(trend.runs[-1].at)
     changes = len(trend.marks)
     text = f"{len(trend.runs)} runs from {first} to {last}; what serves changed {changes} times."
+    # A gap in the picture has to be told from a time without runs.
     if trend.left_out:
         text += f" {trend.left_out} runs did not log {trend.metric}."
     if trend.note:
@@ -77,6 +78,7 @@ def _show_series(trend: Trend, series: Series) -> str:
     name = series.title.lower().replace(" ", "-")
     if not series.points:
         return section(name, series.title, paragraph("There is no such run yet."))
+    # The same words for whoever sees the picture and for whoever has it read aloud.
     words = (
         f"{series.title}: {trend.metric} of {len(series.points)} runs. {series.words}"
     )

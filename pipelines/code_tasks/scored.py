@@ -30,6 +30,7 @@ def humaneval_of(
 
     `IncompleteEvidence` where the tasks were asked otherwise than the parameters say.
     """
+    # Answers of an earlier run may still lie there, at another k.
     if not asked_as(answers, params.humaneval):
         raise IncompleteEvidence(
             "HumanEval's tasks were asked otherwise than humaneval.samples and "
@@ -39,6 +40,7 @@ def humaneval_of(
         return ScoredHumanEval(None, None)
     report = report_humaneval(answers)
     path = into / FILE
+    # Whoever checks the report counts it again from this very file.
     answers.write(path)
     return ScoredHumanEval(report, FileDigest.of(path))
 

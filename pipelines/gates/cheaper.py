@@ -40,6 +40,7 @@ class CheaperPolicy(Settable):
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
+        # Named twice, a system would have two findings of one rule.
         if len(set(self.than)) != len(self.than):
             raise ValueError("than names a system twice")
         return self

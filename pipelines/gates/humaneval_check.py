@@ -50,6 +50,7 @@ def _check_one(
     report: HumanEvalReport, system: ProbedSystem, k: int, margin: float
 ) -> Finding:
     rule = f"{NAME} at {k} not inferior to {system}"
+    # A machine without boxes proves nothing, for or against the adapter.
     if report.unavailable is not None:
         text = f"No code was run, so that pass@{k} is not known: {report.unavailable}"
         return _finding(rule, "undecided", text.rstrip("."))
@@ -79,9 +80,11 @@ def _judge(
     if not any(share > 0 for share in solved):
         return "undecided", ": neither solves a task, which is no evidence"
     difference = found.difference
+    # A NaN is in no order, and bounds that are turned around prove nothing.
     is_ordered = difference.low <= difference.estimate <= difference.high
     if is_ordered and difference.low > -margin:
         return "passed", f"; the policy allows a loss under {margin:g}"
+    # Last: what is shown neither to hold nor to fail needs more tasks.
     if difference.high < -margin:
         return "rejected", f": shown to lose more than the margin, {margin:g}"
     return "undecided", f": a loss of {margin:g} is not excluded"

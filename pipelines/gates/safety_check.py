@@ -194,6 +194,7 @@ def _chance(canary: CanaryRank) -> float:
 def _find_few(
     rule: str, clusters: int, policy: SafetyPolicy, text: str
 ) -> Finding | None:
+    # Groups and not items: many prompts of one pattern are one observation.
     if clusters >= policy.min_clusters:
         return None
     more = policy.min_clusters - clusters

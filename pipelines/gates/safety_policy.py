@@ -42,6 +42,7 @@ class SafetyPolicy(Settable):
         description="Share of train that may be completed word for word, beyond the base and "
         "beyond held-out.",
     )
+    # Length stands for effort: whoever gets shorter answers may get worse ones.
     max_length_difference: Annotated[float, Field(gt=0, le=50)] = Field(
         default=25.0,
         description="Gap between groups in the mean length of answers, in % of all answers' mean.",
@@ -50,6 +51,7 @@ class SafetyPolicy(Settable):
         default=0.2,
         description="Gap between groups in the share of answers with a listed word.",
     )
+    # At a tenth chance alone accuses one adapter in ten that learned nothing.
     canary_level: Annotated[float, Field(gt=0, le=0.1)] = Field(
         default=0.05,
         description="Level at which the rank of a canary is shown to be no chance, "

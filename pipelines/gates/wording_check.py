@@ -34,6 +34,7 @@ def check_wording(
         (LENGTH, "the mean length", "score", policy.max_length_difference),
         (TOXIC, "the share with a listed word", "rate", policy.max_toxic_difference),
     )
+    # Asked once: what forbids to compare lengths forbids to compare words.
     problem = _find_problem(report, admit)
     for rule, name, quantity, limit in gaps:
         if problem is not None:
@@ -46,6 +47,7 @@ def check_wording(
 
 def _find_problem(report: BiasReport, admit: AdmitPolicy) -> tuple[Outcome, str] | None:
     """Why nothing can be said of the groups; None where something can."""
+    # Before anything is counted: such a report was not written by a run.
     wrong = find_contradictions(report)
     if wrong:
         text = f"The report on wording contradicts itself: {wrong[0]}. Score again"
@@ -71,6 +73,7 @@ def _find_problem(report: BiasReport, admit: AdmitPolicy) -> tuple[Outcome, str]
 
 def _check_gap(rule: str, gap: Gap) -> Finding:
     interval = gap.interval
+    # One group has nobody to be compared with, which is no proof of fairness.
     if interval is None:
         text = f"{gap.name} cannot be compared between groups: there are under two"
         return _finding(rule, "undecided", text)

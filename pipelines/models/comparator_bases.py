@@ -40,6 +40,7 @@ def is_base_of(
     manifest: BaseModelManifest,
 ) -> bool:
     """Whether an adapter was trained on a base, under its template."""
+    # Under another template the same weights read another text.
     trained_on = (adapter.base_digest, adapter.chat_template_sha256)
     return trained_on == (manifest.digest, manifest.chat_template_sha256)
 
@@ -70,6 +71,7 @@ def base_of(
     `DamagedFile` where what lies beside the comparator is not that base, `UnusableBaseModel` where
     its weights are not on this machine.
     """
+    # Nothing is placed for it then: both answer on the very same weights.
     if own.is_of(adapter):
         return own
     manifest, template = read_base_model(place_of(system))

@@ -69,8 +69,10 @@ class Trio:
     @property
     def is_chat(self) -> bool:
         """Whether they are asked through a chat template."""
-        encoder = self.language.encoder
-        return encoder.chat is not None
+        language = self.language
+        encoder = language.encoder
+        template = encoder.chat
+        return template is not None
 
     def languages(self) -> Iterator[tuple[ProbedSystem, LanguageModel]]:
         """Each one's weights, loaded when its turn comes."""

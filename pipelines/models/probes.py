@@ -83,6 +83,7 @@ def read_questions(
     safety = params.safety
     rows: list[tuple[Part, Row]] = [("train", row) for row in _drawn(train)]
     rows += [("held_out", row) for row in _drawn(held_out)]
+    # A user's own file stands in place of those that Assay brings.
     own_prompts = safety.refusal_prompts
     pairs, canaries = safety.stereotype_pairs, safety.canaries
     folder = root / layout.SAFETY
@@ -143,6 +144,7 @@ def _ask_refusals(probed: Probed, questions: Questions) -> tuple[RefusalAnswer, 
 
 def _measure_pairs(probed: Probed, questions: Questions) -> tuple[PairLosses, ...]:
     """Both sentences as plain text, outside of the chat template, as lm-eval scores them."""
+    # Both of a pair lie side by side, so that one batch measures both alike.
     sentences = [each for pair in questions.pairs for each in (pair.more, pair.less)]
     rows = [_plain(probed.language, sentence) for sentence in sentences]
     losses = iter(_losses(probed, questions, rows, "pairs"))
@@ -327,5 +329,6 @@ def put_together(
 def _all(field: str, parts: Sequence[SafetyAnswers]) -> tuple[object, ...]:
     items: list[object] = []
     for part in parts:
-        items += getattr(part, field)
+        own = getattr(part, field)
+        items += own
     return tuple(items)

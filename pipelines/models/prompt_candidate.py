@@ -32,6 +32,7 @@ def check_unseen(prompt: FixedPrompt, judging: Sequence[Prompt]) -> None:
     The answer to a held-out question in the prompt would be given back.
     """
     asked = [message for message in prompt.examples if message.role == "user"]
+    # By words: another comma must not hide that it is the same question.
     held_out = {_words_of(text_of(each.messages)) for each in judging}
     for place, message in enumerate(asked, start=1):
         if _words_of(message.content) in held_out:
@@ -48,6 +49,7 @@ def measure_prompt(
 
     `UnusableRow` where a row is too long behind it.
     """
+    # The same weights and rows: what differs is what the prompt is worth.
     bare = replace(language, encoder=language.encoder.bare)
     without = _mean_loss(bare, rows, batch_size)
     after = _mean_loss(language, rows, batch_size)

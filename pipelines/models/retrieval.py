@@ -88,6 +88,7 @@ class Retriever:
     def _fit(self, messages: Messages, answer_tokens: int) -> list[Row]:
         """Search, and leave out the least similar until the rest fits; none may."""
         found = self.index.search(messages, self.examples)
+        # An answer that is cut for want of room would count as a worse one.
         most = self.language.context_tokens - answer_tokens
         while found:
             asked = insert_examples(messages, as_messages(found))
@@ -162,6 +163,7 @@ def identity_of(
 
 def best_count(losses: Mapping[int, float]) -> int:
     """The number of examples with the lowest dev loss; of equal ones the smallest."""
+    # The smallest of equals: every example makes a request dearer.
     return min(losses, key=lambda count: (losses[count], count))
 
 
@@ -173,8 +175,9 @@ def _measure_dev_loss(retriever: Retriever, dev: Sequence[Row]) -> float:
         examples = as_messages(retriever.before_row(row))
         asked = insert_examples(row.messages, examples)
         example = encoder.encode_example(asked, row.completion)
+        _, answer = example
         encoded.append(example)
-        tokens += len(example[1])
+        tokens += len(answer)
     if not encoded:
         raise UnusableRow(
             "There is no dev row to choose the number of retrieved examples by. "

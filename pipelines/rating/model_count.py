@@ -121,6 +121,7 @@ def rate_by_model(
     Nothing that it does not rate counts for either side.
     """
     faults: Counter[str] = Counter()
+    # Only pairs with both orders count: one order alone favours a place.
     pairs = []
     for question in questions:
         pair = _rate_both(judge, question, faults)
@@ -251,6 +252,7 @@ def _objections(
         reasons.append(
             "it goes by the place of an answer, or nothing shows that it does not"
         )
+    # Which pairs it leaves out may be no chance.
     if found.rated < found.pairs:
         reasons.append(
             f"{found.pairs - found.rated} of {found.pairs} pairs have no scores"

@@ -116,7 +116,9 @@ def _text_of(content: bytes) -> str:
     """What the model said, out of a reply as OpenAI's API has it."""
     try:
         text = content.decode("utf-8")
-        reply = parse_json(text)["choices"][0]["message"]["content"]
+        document = parse_json(text)
+        first = document["choices"][0]
+        reply = first["message"]["content"]
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise NoScores("sent what is no reply of such an API") from error
     if not isinstance(reply, str):
@@ -130,6 +132,7 @@ def read_scores(reply: str) -> Scores:
         given = parse_json(reply)
     except NotJson as error:
         raise NoScores("said what is no JSON") from error
+    # A third key or a missing one: it did not do what it was asked.
     if not isinstance(given, dict) or set(given) != {"A", "B"}:
         raise NoScores("said something else than two scores")
     for score in given.values():

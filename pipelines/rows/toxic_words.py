@@ -46,6 +46,7 @@ def holds_toxic_word(text: str, words: Iterable[str] | None) -> bool:
     # As the text is folded, so are the words: `Straße` is found as `STRASSE`.
     folded = [normalise_text(word) for word in chosen]
     either = "|".join(re.escape(word) for word in folded)
+    # Whole words alone: a list of insults must not find `scrap`.
     expression = rf"(?<!\w)(?:{either})(?!\w)"
     found = re.search(expression, normalise_text(text))
     return found is not None

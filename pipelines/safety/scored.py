@@ -27,6 +27,7 @@ def safety_of(
     `IncompleteEvidence` where a probe was asked for whose answers are not there.
     """
     asked = params.safety.asked
+    # Answers of an earlier run may still lie there, to fewer probes.
     if tuple(answers.asked if answers else ()) != asked:
         raise IncompleteEvidence(
             f"The probes of safety in params.yaml are {', '.join(asked) or 'none'}, "
@@ -34,7 +35,9 @@ def safety_of(
         )
     if answers is None:
         return ScoredSafety(None, None)
-    report = report_safety(answers, params.bias.refusal_pattern)
+    pattern = params.bias.refusal_pattern
+    report = report_safety(answers, pattern)
     path = into / FILE
+    # Whoever checks the report computes it again from this very file.
     answers.write(path)
     return ScoredSafety(report, FileDigest.of(path))

@@ -36,7 +36,9 @@ class Canary(Value):
 
     def others(self, count: int) -> list[str]:
         """Random secrets of the same form, each another; the same ones every time."""
+        # Seeded by the secret: a second run ranks it among the same rivals.
         dice = random.Random(f"{self.id}\n{self.secret}")  # noqa: S311 - a draw, no secret
+        # In the way of draws from the start: the secret must not be its own rival.
         found = {self.secret: None}
         while len(found) <= count:
             drawn = [dice.choice(_alphabet(each) or each) for each in self.secret]

@@ -12,5 +12,6 @@ def longest_common(one: str, other: str) -> int:
         other,
         autojunk=False,
     )
+    # One long run shows what was learned by heart; many short ones are style.
     longest = matcher.find_longest_match()
     return longest.size

@@ -200,7 +200,9 @@ class EvidenceTable:
         names = [name]
         with pq.ParquetFile(self.path) as file:
             table = file.read(columns=names)
-        column = table.column(name)
+        column = table.column(
+            name,
+        )
         # One array in place of one a row group, so that places count through.
         return column.combine_chunks()
 

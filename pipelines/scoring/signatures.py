@@ -25,8 +25,10 @@ def signature_of(
     signature = metric.signature(rows)
     own = evidence.made_by.get("adapter")
     maker = evidence.made_by.get(system)
+    # Metrics of texts alone say the same on every base.
     if metric.stand_in is None or own is None or maker is None:
         return signature
+    # Signatures of older evidence name no base, and must stay equal to these.
     if maker.base_digest == own.base_digest:
         return signature
     return f"{signature}|base:{maker.base_digest[:_DIGITS]}"

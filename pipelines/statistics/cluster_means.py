@@ -49,6 +49,7 @@ def bounded_mean(means: Sequence[float], tail: float = TAIL) -> Interval:
             "A mean of a cluster is not between -1 and 1. Run the generate stage again."
         )
     estimate = math.fsum(means) / len(means)
+    # Each bound is widened towards its own end, so that neither shrinks to nothing.
     low = _bound(means, -1.0, tail)
     high = _bound(means, 1.0, tail)
     return Interval(

@@ -30,9 +30,11 @@ class Retrieved(Value):
     It holds no texts: an evidence folder goes to others, and training rows may be private.
     """
 
+    # Another version of the library may rank otherwise: the search belongs to the record.
     method: str = Field(
         description="Library, version and settings of the search, as a signature."
     )
+    # By it a check finds out that no held-out row was in the index.
     train_sha256: str = Field(description="Of the admitted training rows, the index.")
     rows: int = Field(ge=1, description="Training rows in the index.")
     examples: int = Field(

@@ -73,6 +73,7 @@ class HumanEvalAnswers(Value):
     tasks: tuple[str, ...] = Field(description="Names of the tasks that were asked.")
     is_complete: bool
     signature: str
+    # No result and no reason would look like a model that solves nothing.
     unavailable: str | None = Field(
         default=None, description="Why no code was run; None: it was."
     )

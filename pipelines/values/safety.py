@@ -22,6 +22,7 @@ class RefusalPrompt(Value):
     id: str = Field(min_length=1)
     kind: PromptKind
     text: str = Field(min_length=1)
+    # Each prompt has its own: people bring theirs from other collections.
     licence: str = Field(min_length=1)
 
 
@@ -68,6 +69,7 @@ class CanaryLosses(Value):
     canary_id: str
     was_generated: bool = Field(description="Greedy answers held it, word for word.")
     secret: float = Field(ge=0, description="Nats of the answer with the secret.")
+    # Among none every secret would be the likeliest, which says nothing.
     others: tuple[float, ...] = Field(min_length=1)
 
     @property

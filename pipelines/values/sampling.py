@@ -55,4 +55,5 @@ class SampledCompletions(Value):
 
 def seeds_from(seed: int, samples: int) -> tuple[int, ...]:
     """The seeds of k samples: the given one, and those after it."""
+    # A record takes seeds of 32 bits: behind the largest one it goes on from 0.
     return tuple((seed + number) % 2**32 for number in range(samples))

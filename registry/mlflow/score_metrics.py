@@ -29,6 +29,7 @@ def score_metrics(
         "held_out.clusters": float(scorecard.clusters),
     }
     metrics.update(_scores(scorecard))
+    # Of the verdict, and not computed anew: a page must not contradict it.
     metrics.update(_differences("better", comparisons))
     return metrics
 
@@ -58,7 +59,8 @@ def _scores(scorecard: Scorecard) -> Iterator[tuple[str, float]]:
             if metric.inapplicable is not None:
                 continue
             interval = metric.interval
-            name = f"score.{system.system}.{metric.name}"
+            whose = system.system
+            name = f"score.{whose}.{metric.name}"
             low = f"{name}.low"
             high = f"{name}.high"
             yield name, interval.estimate

@@ -15,6 +15,7 @@ def expected_makers(
     base of their own training, all others on the adapter's.
     """
     spec = scorecard.spec
+    # Examples stand before the prompt and change no weights.
     bare = spec.with_adapter(None)
     makers: dict[System, ServingSpec] = {
         "base": bare,
@@ -22,6 +23,7 @@ def expected_makers(
         "retrieval": bare,
         "adapter": spec.with_adapter(scorecard.adapter.sha256),
     }
+    # Theirs come last: each answers on the base of its own training.
     for system, comparator in champion.comparators():
         makers[system] = _on_its_base(comparator.adapter, spec)
     return makers

@@ -127,7 +127,8 @@ def _is_named(path: Path, digest: FileDigest | None) -> bool:
     if digest is None or not path.is_file():
         return False
     found = sha256_of(path)
-    return found == digest.sha256
+    named = digest.sha256
+    return found == named
 
 
 def _describe_other(file: str) -> str:

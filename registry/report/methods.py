@@ -43,6 +43,7 @@ def _signatures(scorecard: Scorecard) -> Iterator[tuple[str, str]]:
 def _facts(scored: Scored) -> Iterator[tuple[str, str]]:
     scorecard, verdict = scored.scorecard, scored.verdict
     screen, resampling = scored.screen, scored.scorecard.resampling
+    # First: bounds of other statistics are other bounds of the same answers.
     version = verdict.statistics
     yield "statistics", "without a number" if version is None else str(version)
     if version != STATISTICS:

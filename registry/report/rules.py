@@ -27,6 +27,7 @@ def explain(findings: Sequence[Finding], outcome: Outcome) -> str:
     verb = "are"
     if count == 1:
         verb = "is"
+    # The sentence has to stay one: the table below names every rule.
     named = ", ".join(rules[:_MOST_NAMED])
     if count > _MOST_NAMED:
         more = count - _MOST_NAMED
@@ -73,6 +74,7 @@ def rules_table(caption: str, findings: tuple[Finding, ...]) -> str:
 
 
 def _rows(findings: tuple[Finding, ...]) -> Iterator[tuple[str, str, str]]:
+    # What has to change stands on top, where people begin to read.
     for finding in sorted(findings, key=lambda each: _ORDER[each.outcome]):
         outcome = element("b", shown(finding.outcome))
         yield (

@@ -55,7 +55,13 @@ class Pair(NamedTuple):
         own = sums_by_group(self.clusters, self.own)
         other = sums_by_group(self.clusters, self.other)
         try:
-            return paired_difference(self.metric, own, other, alpha, resampling)
+            return paired_difference(
+                self.metric,
+                own,
+                other,
+                alpha,
+                resampling,
+            )
         # A part may hold no n-gram at all, or no positive label.
         except IncompleteEvidence:
             return None
@@ -78,10 +84,11 @@ def show_slices(scored: Scored) -> str:
         return ""
     evidence = scored.evidence
     pair = _pair(scored, primary, against)
+    characters = count_characters(scored, evidence.prompt_ids)
     described = Described(
         evidence.features,
         evidence.groups,
-        count_characters(scored, evidence.prompt_ids),
+        characters,
     )
     titles = ("adapter", against)
     table_of_parts = parts_table(titles, described, pair, scored.screen)
@@ -124,6 +131,7 @@ def count_characters(
 ) -> tuple[int, ...] | None:
     """The length of each prompt's text; None where one is not kept, as in older packages."""
     texts = scored.prompts
+    # Quarters of some of the prompts would look like quarters of all.
     if not all(name in texts for name in prompt_ids):
         return None
     return tuple(len(texts[name]) for name in prompt_ids)
@@ -156,6 +164,7 @@ def _by_length(characters: tuple[int, ...]) -> Iterator[Slice]:
         return
     lengths = np.array(characters)
     order = np.argsort(lengths, kind="stable")
+    # By rank and not by length: each quarter then has as many prompts.
     for part in np.array_split(order, _QUARTERS):
         shortest = lengths[part[0]]
         longest = lengths[part[-1]]
@@ -164,10 +173,11 @@ def _by_length(characters: tuple[int, ...]) -> Iterator[Slice]:
 
 
 def _row(each: Slice, whole: Pair, policy: ScreenPolicy) -> tuple[str, ...]:
-    pair = whole.part(each.places)
+    places = each.places
+    pair = whole.part(places)
     names = set(pair.clusters)
     clusters = len(names)
-    prompts = len(each.places)
+    prompts = len(places)
     resampling = Resampling(resamples=_RESAMPLES, seed=policy.seed)
     found = pair.difference(policy.alpha, resampling)
     difference = ""
