@@ -1,6 +1,6 @@
 """JSON-schema validity: the share of answers that are JSON of the form that callers expect."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 from core.files import digest_of_json
@@ -81,9 +81,11 @@ class JsonSchemaValid:
 def _compile(schema: dict[str, Any]) -> Check:
     """A check by the schema, built once for all rows."""
     from jsonschema import Draft202012Validator
+    from jsonschema.validators import extend
 
+    kind = extend(Draft202012Validator, {"uniqueItems": _unique_items})
     # No reference leaves it: the parameter takes no schema that has such a one.
-    validator = Draft202012Validator(schema)
+    validator = kind(schema)
 
     def check(document: Any) -> bool:
         try:
@@ -93,3 +95,28 @@ def _compile(schema: dict[str, Any]) -> Check:
             return False
 
     return check
+
+
+def _unique_items(
+    validator: Any, is_asked: Any, document: Any, schema: Any
+) -> Iterator[Exception]:
+    """The rule `uniqueItems` in one pass: the library's own compares every entry with every one."""
+    from jsonschema.exceptions import ValidationError
+
+    del validator, schema
+    if is_asked is not True or not isinstance(document, list):
+        return
+    distinct = {_hashable(entry) for entry in document}
+    if len(distinct) < len(document):
+        yield ValidationError("an entry is there twice")
+
+
+def _hashable(value: Any) -> Hashable:
+    """A value that is equal where two documents are: `1` is `1.0`, and neither is `true`."""
+    # As deep as `parse_json` lets a document be, so that recursion ends.
+    if isinstance(value, dict):
+        return frozenset((key, _hashable(entry)) for key, entry in value.items())
+    if isinstance(value, list):
+        return tuple(_hashable(entry) for entry in value)
+    # For Python a boolean is a number, for JSON it is none.
+    return isinstance(value, bool), value

@@ -32,6 +32,7 @@ _NOT_TAKEN = {
 _TEXTS = frozenset(word for word in _NOT_TAKEN if word[0] == "$") | {"pattern"}
 """Those that say a text, so that a property of such a name can be told from them."""
 _INSIDE = "#/"
+_DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def check_schema(schema: dict[str, Any]) -> dict[str, Any]:
@@ -45,7 +46,7 @@ def check_schema(schema: dict[str, Any]) -> dict[str, Any]:
         raise _problem(f"has over {LONGEST} characters")
     left = [MOST_CHECKS]
     _walk(schema, schema, left, DEEPEST)
-    _check_kind(schema)
+    _check_form(schema)
     return schema
 
 
@@ -68,10 +69,17 @@ def _walk(node: Any, whole: dict[str, Any], left: list[int], depth: int) -> None
     reference = node.get("$ref")
     if reference is not None:
         target = _resolve(reference, whole)
+        # It may stand where anything may, such as in an example, which no draft checks.
+        if not isinstance(reference, dict):
+            _check_form(target)
         _walk(target, whole, left, depth - 1)
 
 
 def _check_words(node: dict[str, Any]) -> None:
+    draft = node.get("$schema", _DRAFT)
+    # Below the top, too: another draft has words of its own, such as one that names an address.
+    if draft != _DRAFT and not isinstance(draft, dict):
+        raise _problem(f"is of another draft than {_DRAFT}, or a part of it is")
     for word, reason in _NOT_TAKEN.items():
         setting = node.get(word)
         if word not in node:
@@ -101,15 +109,12 @@ def _resolve(reference: Any, whole: dict[str, Any]) -> Any:
     return node
 
 
-def _check_kind(schema: dict[str, Any]) -> None:
+def _check_form(schema: Any) -> None:
     """Whether it is a schema of the draft that counts."""
     # Imported where a schema is set: nearly no run sets one.
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import SchemaError
 
-    draft = Draft202012Validator.META_SCHEMA["$id"]
-    if schema.get("$schema", draft) != draft:
-        raise _problem(f"is of another draft than {draft}")
     try:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:

@@ -1,6 +1,7 @@
 """Answers are held to a JSON schema, and a hostile schema is none."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ ORDER: dict[str, Any] = {
     "properties": {"colour": {"$ref": "#/$defs/colour"}, "size": {"type": "integer"}},
     "$defs": {"colour": {"enum": ["red", "green"]}},
 }
+DRAFT_4 = "http://json-schema.org/draft-04/schema#"
 GOOD = '{"colour": "red", "size": 3}'
 
 
@@ -98,6 +100,17 @@ def doubling(levels: int) -> dict[str, Any]:
         ({"unevaluatedProperties": False}, "has unevaluatedProperties"),
         ({"type": "objekt"}, "is no JSON schema: 'objekt'"),
         ({"$schema": "http://json-schema.org/draft-07/schema#"}, "another draft"),
+        # Where no draft looks, and a reference leads none the less.
+        ({"$ref": "#/default", "default": {"type": "objekt"}}, "is no JSON schema"),
+        ({"$ref": "#/default", "default": {"minimum": "3"}}, "is no JSON schema"),
+        ({"$ref": "#/default", "default": {"pattern": {}}}, "is no JSON schema"),
+        ({"$ref": "#/default", "default": ["string"]}, "is no JSON schema"),
+        ({"$ref": "#/default", "default": 3}, "is no JSON schema"),
+        # An older draft's `id` names an address, to which its references lead.
+        (
+            {"items": {"$schema": DRAFT_4, "id": "http://127.0.0.1/", "type": "null"}},
+            "another draft",
+        ),
         ({"const": float("nan")}, "what no JSON can hold"),
         ({"description": "x" * LONGEST}, "has over 20000 characters"),
     ],
@@ -118,7 +131,7 @@ def test_a_schema_that_holds_itself_in_memory_is_refused() -> None:
 
 def test_properties_may_have_the_names_of_words() -> None:
     named = {"type": "string"}
-    properties = {"pattern": named, "$ref": named, "$id": named}
+    properties = {"pattern": named, "$ref": named, "$id": named, "$schema": named}
     schema = {"properties": properties}
     assert is_valid('{"pattern": "a", "$ref": "b"}', schema)
     assert not is_valid('{"pattern": 1}', schema)
@@ -128,6 +141,33 @@ def test_a_reference_may_have_escaped_steps() -> None:
     schema = {"$defs": {"a/b~c": {"const": 1}}, "$ref": "#/$defs/a~1b~0c"}
     assert is_valid("1", schema)
     assert not is_valid("2", schema)
+
+
+@pytest.mark.parametrize(
+    ("answer", "unique"),
+    [
+        ("[]", True),
+        ('[1, true, "1", null, 0, false, "", [], {}, [1], [true]]', True),
+        ('[{"a": [1]}, {"a": [true]}, {"a": {}}]', True),
+        ("[1, 1.0]", False),
+        ('[{"a": 1, "b": [2]}, {"b": [2.0], "a": 1}]', False),
+        ("[[null], [null]]", False),
+        ('"aa"', True),
+    ],
+)
+def test_entries_are_unique_where_no_two_are_equal(
+    answer: str, *, unique: bool
+) -> None:
+    assert is_valid(answer, {"uniqueItems": True}) is unique
+    assert is_valid(answer, {"uniqueItems": False})
+
+
+def test_many_entries_that_are_objects_are_compared_at_once() -> None:
+    entries = [{"a": number} for number in range(12_000)]
+    begun = time.monotonic()
+    assert is_valid(json.dumps(entries), {"uniqueItems": True})
+    # Each with each would be over a minute.
+    assert time.monotonic() - begun < 10
 
 
 def test_the_signature_is_that_of_the_schemas_content() -> None:

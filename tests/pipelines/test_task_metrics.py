@@ -1,6 +1,7 @@
 """Metrics of tasks: classes, JSON, tool calls and short answers count what they say."""
 
 import json
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.metrics import Metric, ScoredRow, metric_named
-from pipelines.metrics.json_answers import DEEPEST, LONGEST, is_json, leaves
+from pipelines.metrics.json_answers import (
+    DEEPEST,
+    LONGEST,
+    is_json,
+    leaves,
+    strip_fence,
+)
 from pipelines.metrics.label_f1 import MOST_LABELS, LabelF1, for_references, list_labels
 from pipelines.metrics.labels import normalise_label
 from pipelines.metrics.rouge_l import RougeL, longest_common
@@ -360,3 +367,35 @@ def test_any_texts_give_a_number_on_the_scale(
         right = [scored(row.references[0], *row.references) for row in rows]
         assert score(metric, right) >= found
     assert "\n" not in metric.signature(rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "body"),
+    [
+        ("```json\n[1]\n```", "[1]"),
+        ("```\n[1]```", "[1]"),
+        (" ``` \n [1]\n  ``` ", "[1]"),
+        ("```\n```", ""),
+        ("```json [1]\n```", "```json [1]\n```"),
+        ("```\n[1]\n``` more", "```\n[1]\n``` more"),
+        ("```[1]```", "```[1]```"),
+    ],
+)
+def test_one_fence_around_all_is_taken_off(text: str, body: str) -> None:
+    assert strip_fence(text) == body
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"' + '\\"' * 99_000,
+        '"' * 199_999,
+        "```\n" + " " * 199_000 + "x```y",
+        "```\n" + " " * 199_000 + "x```",
+    ],
+)
+def test_what_is_no_json_is_read_once(text: str) -> None:
+    begun = time.monotonic()
+    assert not is_json(text)
+    # Read anew from each of its letters, it would take hours.
+    assert time.monotonic() - begun < 5
