@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from core.console import say, say_json
+from core.console import say, say_json, spell_out
 
 if TYPE_CHECKING:
     from operations.compare.differ import Comparing, TwoSides
@@ -63,12 +63,13 @@ def _print_table(found: "TwoSides") -> None:
     from operations.compare.page import format_interval
 
     table = Table()
-    for title in ("metric", found.first, found.second, "difference", "bounds", "B is"):
-        table.add_column(title)
+    titles = ("metric", found.first, found.second, "difference", "bounds", "B is")
+    for title in titles:
+        table.add_column(spell_out(title))
     for each in found.metrics:
         arrow = "↑" if each.higher_is_better else "↓"
         table.add_row(
-            f"{each.metric} {arrow}",
+            spell_out(f"{each.metric} {arrow}"),
             format_interval(each.first),
             format_interval(each.second),
             f"{each.difference:+.3g}",

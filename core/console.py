@@ -8,6 +8,13 @@ from typing import Any
 
 from core.address import redact_secrets
 
+_CONTROL = (*range(0x20), *range(0x7F, 0xA0))
+# They turn the direction of what follows, so that a line reads otherwise than it is.
+_TURNING = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_LAYOUT = (ord("\n"), ord("\t"))
+_SPELT_OUT = {
+    code: f"\\u{code:04x}" for code in (*_CONTROL, *_TURNING) if code not in _LAYOUT
+}
 # A process has one standard output, and so one list of its other readers.
 _listeners: list[Callable[[str], None]] = []
 
@@ -18,8 +25,16 @@ def add_listener(listener: Callable[[str], None]) -> None:
 
 
 def say(text: str) -> None:
-    """Write one line to standard output at once, without secrets, and give it to every listener."""
-    _write(redact_secrets(text))
+    """Write one line to standard output at once, without secrets, and give it to every listener.
+
+    What a terminal would obey is spelt out: names and answers may be anybody's.
+    """
+    _write(spell_out(redact_secrets(text)))
+
+
+def spell_out(text: str) -> str:
+    r"""A text with its control characters written as `\u001b`; line ends and tabs stay."""
+    return text.translate(_SPELT_OUT)
 
 
 def say_json(document: Any) -> None:

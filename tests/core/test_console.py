@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.console import say, say_json
+from core.console import say, say_json, spell_out
 
 WITH_LOGIN = 'see "ftp://kim:secret99@host" now'
 
@@ -16,6 +16,15 @@ WITH_LOGIN = 'see "ftp://kim:secret99@host" now'
 def test_a_line_has_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
     say(WITH_LOGIN)
     assert "secret99" not in capsys.readouterr().out
+
+
+def test_a_terminal_obeys_nothing_that_is_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    say("a\x1b[2J\rb\x9b1m\u202ec\nd\te é 漢 🙂")
+    line = capsys.readouterr().out
+    assert line == "a\\u001b[2J\\u000db\\u009b1m\\u202ec\nd\te é 漢 🙂\n"
+    assert spell_out("\x07\x7f\u2066") == "\\u0007\\u007f\\u2066"
 
 
 def test_a_json_line_has_no_secret_and_stays_json(
