@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.model_option import MODEL
-from core.console import say, say_json
+from core.console import say, say_json, spell_out
 
 if TYPE_CHECKING:
     from operations.trend.collect import Trend
@@ -35,7 +35,7 @@ def trend(model: str, metric: str | None, *, html: Path | None, as_json: bool) -
     from operations.trend.page import render_trend, summarise
 
     found = collect_trend(model, metric)
-    _print_runs(found)
+    print_runs(found)
     say(summarise(found))
     if html is not None:
         write_text(html, render_trend(found))
@@ -44,7 +44,8 @@ def trend(model: str, metric: str | None, *, html: Path | None, as_json: bool) -
         say_json(found.model_dump(mode="json"))
 
 
-def _print_runs(found: "Trend") -> None:
+def print_runs(found: "Trend") -> None:
+    """Print a table of the newest runs."""
     from rich.console import Console
     from rich.table import Table
 
@@ -55,7 +56,9 @@ def _print_runs(found: "Trend") -> None:
         table.add_column(title)
     # The newest come last, where a terminal stops.
     for run in found.runs[-_SHOWN:]:
-        table.add_row(*cells(run, found.metric))
+        # Whoever may write to MLflow writes verdicts and versions there.
+        texts = [spell_out(text) for text in cells(run, found.metric)]
+        table.add_row(*texts)
     # A log has no width: the table must not be folded there.
     Console(width=160, markup=False).print(table)
 

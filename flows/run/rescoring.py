@@ -23,6 +23,7 @@ from registry.mlflow.recorded import (
     DATA_REVISION,
     KIND,
     MODEL,
+    RESCORE,
     VERSION,
     WORKSPACE,
     ModelVersion,
@@ -74,7 +75,7 @@ def rescore(
     tags = {
         MODEL: champion.name,
         AUTHOR: acting_name(workspace.project.root),
-        KIND: "rescore",
+        KIND: RESCORE,
         VERSION: champion.version,
         WORKSPACE: workspace.run_id,
         DATA_REVISION: revision,

@@ -57,7 +57,7 @@ def cells(run: ScoredRun, metric: str) -> tuple[str, ...]:
     """One run as a row of texts."""
     return (
         format_time(run.at),
-        "re-score" if run.is_rescore else "training",
+        "re-score" if run.is_rescore else "candidate",
         run.version or "",
         run.verdict,
         format_point(run.point(f"score.adapter.{metric}")),

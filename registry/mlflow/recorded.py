@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 AUTHOR = "assay.by"
 MODEL = "assay.model"
 KIND = "assay.kind"
+RESCORE = "rescore"
+"""The kind of a run that scored a version again, on the rows of its day."""
 DATA_REVISION = "assay.data_revision"
 LOGICAL_RUN = "assay.logical_run"
 VERDICT = "assay.verdict"
@@ -161,7 +163,8 @@ def parse_scored_run(run: "Run") -> ScoredRun:
         run_id=run.info.run_id,
         at=ended_at,
         verdict=tags[VERDICT],
-        is_rescore=tags.get(KIND, "train") != "train",
+        # Adapters and prompts that were brought are candidates, as those that were trained.
+        is_rescore=tags.get(KIND) == RESCORE,
         version=tags.get(VERSION),
         primary=tags.get(PRIMARY),
         metrics=metrics,

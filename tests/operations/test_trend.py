@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from cli.trend_commands import print_runs
 from core.errors import ParameterError
 from operations.history import HistoryEntry
 from operations.trend.collect import Trend, marks_of, trend_of
@@ -179,6 +180,13 @@ def test_mlflow_gives_every_scored_run_of_the_model_the_oldest_first(
         store.runs.record_verdict(
             run.run_id, evidence, RunPage(description=name, tags=tags)
         )
+    # An adapter or a prompt that was brought is no champion that is scored again.
+    for kind in ("judge", "rescore"):
+        brought = store.runs.begin(kind, kind, {MODEL: "kinds", KIND: kind})
+        page = RunPage(description=kind, tags={VERDICT: "passed"})
+        store.runs.record_verdict(brought.run_id, evidence, page)
+    kinds = store.runs.scored("kinds")
+    assert [each.is_rescore for each in kinds] == [False, True]
     # Somebody may have logged anything.
     client = MlflowClient(store.uri, store.uri)
     client.log_metric(run.run_id, "score.adapter.chrf.low", math.nan)
@@ -192,3 +200,12 @@ def test_mlflow_gives_every_scored_run_of_the_model_the_oldest_first(
         at=first.at, estimate=5, low=3, high=7
     )
     assert last.point("score.adapter.chrf") is None
+
+
+def test_a_terminal_obeys_no_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = [scored(0, verdict="passed\x1b[2J", version="\x9b1m")]
+    print_runs(trend_of("letters", hostile, "chrf"))
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert "\x9b" not in printed
+    assert "passed\\u001b[2J" in printed
