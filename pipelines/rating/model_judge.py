@@ -6,6 +6,7 @@ in the other order. What it answers is believed only in the very form that was a
 
 import re
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -61,6 +62,7 @@ class ModelJudge:
     model: str
     key: str = ""
     seconds: float = 60.0
+    """For a whole reply, however it is sent."""
 
     def rate(self, question: tuple[Message, ...], answers: tuple[str, str]) -> Scores:
         """Ask for the scores of two answers in this order; `NoScores` where none come back."""
@@ -76,7 +78,9 @@ class ModelJudge:
         return read_scores(self._ask(body))
 
     def _ask(self, body: Mapping[str, Any]) -> str:
-        headers = {}
+        # As it is sent: a few packed bytes could unfold into the whole memory.
+        headers = {"Accept-Encoding": "identity"}
+        until = time.monotonic() + self.seconds
         if self.key:
             headers["Authorization"] = f"Bearer {self.key}"
         # Certificates are read at each call, which takes longer than a call on this machine.
@@ -92,23 +96,29 @@ class ModelJudge:
                 follow_redirects=False,
                 verify=not is_plain,
             ) as response:
-                content = _read(response)
+                content = _read(response, until)
         except httpx.TimeoutException as error:
             raise NoScores("did not answer in time") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise NoScores("could not be reached") from error
+        # Of the key or a text: half of a sign, which no request can hold.
+        except UnicodeError as error:
+            raise NoScores("could not be asked with such letters") from error
         if response.status_code != httpx.codes.OK:
             raise NoScores(f"answered with status {response.status_code}")
         return _text_of(content)
 
 
-def _read(response: httpx.Response) -> bytes:
+def _read(response: httpx.Response, until: float) -> bytes:
     content = b""
-    for part in response.iter_bytes():
+    for part in response.iter_raw():
         content += part
         # An address may send without end.
         if len(content) > LONGEST_REPLY:
             raise NoScores("sent a reply without end")
+        # Or a byte a minute: the client's own limit is for each of them.
+        if time.monotonic() > until:
+            raise NoScores("did not answer in time")
     return content
 
 

@@ -1,5 +1,6 @@
 """A model rates pairs over HTTP; people's ratings say whether it can be believed."""
 
+import gzip
 import json
 from typing import Any
 
@@ -212,6 +213,13 @@ def test_a_model_that_says_nothing_useful_rates_nothing() -> None:
         ({"raw": b'{"choices": [{"message": {"content": null}}]}'}, "without a text"),
         ({"raw": b" " * 1_100_000}, "sent a reply without end"),
         ({"seconds": 1.5}, "did not answer in time"),
+        # Each byte comes in time, and the whole never does.
+        ({"seconds_a_byte": 0.1}, "did not answer in time"),
+        # A kilobyte that unfolds into a megabyte is not unfolded.
+        (
+            {"raw": gzip.compress(b" " * 1_000_000), "encoding": "gzip"},
+            "no reply of such an API",
+        ),
     ],
 )
 def test_what_an_address_does_wrong_is_named(
@@ -220,10 +228,18 @@ def test_what_an_address_does_wrong_is_named(
     with serving(fair) as server:
         for name, setting in changes.items():
             setattr(server, name, setting)
-        judge = server.judge(seconds=0.5 if "seconds" in changes else 30)
+        is_slow = any(name.startswith("seconds") for name in changes)
+        judge = server.judge(seconds=0.5 if is_slow else 30)
         question = ASKED[0]
         with pytest.raises(NoScores, match=said):
             judge.rate(question.prompt.messages, ("a", "b"))
+
+
+def test_a_key_that_no_request_can_hold_is_named() -> None:
+    with serving(fair) as server:
+        judge = server.judge(key="kéy ☃")
+        with pytest.raises(NoScores, match="could not be asked with such letters"):
+            judge.rate(ASKED[0].prompt.messages, ("a", "b"))
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9/v1", "nowhere", "http://["])

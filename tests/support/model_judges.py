@@ -29,6 +29,8 @@ class Server:
         self.status = 200
         self.raw: bytes | None = None
         self.seconds = 0.0
+        self.seconds_a_byte = 0.0
+        self.encoding = ""
         self.url = ""
 
     def judge(self, **settings: Any) -> ModelJudge:
@@ -63,8 +65,15 @@ def serving(reply: Reply) -> Iterator[Server]:
             self.send_header("Content-Length", str(len(content)))
             # Who asked may have hung up, which is what some tests are about.
             with suppress(OSError):
+                if server.encoding:
+                    self.send_header("Content-Encoding", server.encoding)
                 self.end_headers()
-                self.wfile.write(content)
+                if not server.seconds_a_byte:
+                    self.wfile.write(content)
+                    return
+                for byte in content:
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(server.seconds_a_byte)
 
         def log_message(self, *_: Any) -> None:
             """Say nothing."""
