@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from cli.number_option import Number
 from core.console import say, say_json
 
 _FILE = click.Path(path_type=Path)
@@ -38,7 +39,7 @@ _FILE = click.Path(path_type=Path)
 )
 @click.option(
     "--temperature",
-    type=click.FloatRange(0, 10),
+    type=Number(0, 10),
     default=0.0,
     show_default=True,
     help="0 answers greedily.",
@@ -62,7 +63,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--limit", type=click.IntRange(min=2), help="So many tasks, for a try.")
 @click.option(
     "--margin",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     help="End with 3 where the adapter is worse than its base by more, 4 where it may be.",
 )
 @click.option("--out", type=_FILE, help="Write report and answers into this folder.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.model_option import MODEL
+from cli.number_option import Number
 from core.console import say, say_json
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def review() -> None:
 )
 @click.option(
     "--days",
-    type=click.FloatRange(1, _MOST_DAYS),
+    type=Number(1, _MOST_DAYS),
     default=14.0,
     show_default=True,
     help="What is rated later does not count, and nobody has to be waited for then.",
