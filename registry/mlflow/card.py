@@ -96,13 +96,28 @@ def model_card(finalist: Finalist, scorecard: Scorecard, lineage: Lineage) -> st
         describe(finalist, scorecard, lineage),
         # A reader of a card must see what the verdict does not cover.
         "## Limits",
-        (
-            "The scores hold for the held-out prompts named above "
-            "and the greedy decoding that produced them."
-        ),
-        "Personal data, toxicity and safety were not measured. Nothing was rated by people.",
+        *describe_limits(scorecard),
     ]
     return "\n\n".join(text) + "\n"
+
+
+def describe_limits(scorecard: Scorecard) -> tuple[str, str]:
+    """What a good verdict does not say, in two paragraphs."""
+    drawn = scorecard.sampled_as
+    decoding = "the greedy decoding"
+    if drawn is not None:
+        decoding = f"the {drawn.samples} answers at temperature {drawn.temperature:g}"
+    was_probed = scorecard.safety is not None or scorecard.wording is not None
+    # What the probes found stands among the rules above, and only what they ask was measured.
+    unmeasured = "Personal data, toxicity and safety were not measured"
+    if was_probed:
+        unmeasured = (
+            "Personal data, and safety beyond the probes above, were not measured"
+        )
+    return (
+        f"The scores hold for the held-out prompts named above and {decoding} that produced them.",
+        f"{unmeasured}. Nothing was rated by people.",
+    )
 
 
 def _describe_training(adapter: Adapter, lineage: Lineage) -> list[str]:

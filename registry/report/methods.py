@@ -90,11 +90,8 @@ def _uncovered(scored: Scored) -> Iterator[str]:
         f"Prompts other than these {scorecard.prompts}, in {scorecard.clusters} clusters: the "
         "numbers hold for prompts that are drawn as they were"
     )
-    yield (
-        "Answers by sampling: every answer here is greedy, and of "
-        f"{scorecard.spec.default_max_tokens} tokens at most"
-    )
-    yield "Personal data, toxicity and safety: nothing here looks for them"
+    yield _describe_answers(scorecard)
+    yield from _unprobed(scorecard)
     yield "What people think of the answers: ratings are judged at the release, by `judge`"
     for metric in scorecard.systems[0].metrics if scorecard.systems else ():
         if metric.inapplicable is not None:
@@ -109,3 +106,23 @@ def _uncovered(scored: Scored) -> Iterator[str]:
             "Whether the adapter saw the held-out rows: it was trained elsewhere, "
             "and nobody here can tell"
         )
+
+
+def _describe_answers(scorecard: Scorecard) -> str:
+    longest = scorecard.spec.default_max_tokens
+    drawn = scorecard.sampled_as
+    if drawn is None:
+        return f"Answers by sampling: every answer here is greedy, and of {longest} tokens at most"
+    return (
+        f"Greedy answers, and other temperatures: scores are means of {drawn.samples} answers at "
+        f"temperature {drawn.temperature:g}, of {longest} tokens at most"
+    )
+
+
+def _unprobed(scorecard: Scorecard) -> Iterator[str]:
+    """What no probe looked at; what was asked stands among the rules."""
+    yield "Personal data: nothing here looks for them in answers"
+    if scorecard.wording is None:
+        yield "Toxicity: no answer was searched for words that insult"
+    if scorecard.safety is None:
+        yield "Safety: no probe was asked for"
