@@ -131,15 +131,12 @@ class EvidenceTable:
         wanted = set(prompt_ids)
         names = ["system", "prompt_id", "group", "prediction", "references"]
         found = {}
-        for record in self._records(names):
-            if record["system"] == system and record["prompt_id"] in wanted:
-                answer = Answer(
-                    prompt_id=record["prompt_id"],
-                    group=record["group"],
-                    prediction=record["prediction"],
-                    references=tuple(record["references"]),
-                )
-                found[answer.prompt_id] = answer
+        # Within, too: a file of somebody else's may lack a column, or hold nothing in it.
+        with _explained(self.path):
+            for record in self._records(names):
+                if record["system"] == system and record["prompt_id"] in wanted:
+                    answer = _answer_of(record)
+                    found[answer.prompt_id] = answer
         return found
 
     def scored_rows(
@@ -162,12 +159,13 @@ class EvidenceTable:
         """A digest of each prompt's references: a prompt with others is another question."""
         digests = {}
         names = ["system", "prompt_id", "references"]
-        for record in self._records(names):
-            # The references of a prompt are in the row of every system.
-            if record["system"] == system:
-                references = record["references"]
-                name = record["prompt_id"]
-                digests[name] = digest_of_json(references)
+        with _explained(self.path):
+            for record in self._records(names):
+                # The references of a prompt are in the row of every system.
+                if record["system"] == system:
+                    references = record["references"]
+                    name = record["prompt_id"]
+                    digests[name] = digest_of_json(references)
         return digests
 
     @cached_property
@@ -220,6 +218,20 @@ class EvidenceTable:
         with _explained(self.path), pq.ParquetFile(self.path) as file:
             for batch in file.iter_batches(_ROWS_AT_ONCE, columns=names):
                 yield from batch.to_pylist()
+
+
+def _answer_of(record: dict[str, Any]) -> Answer:
+    answer = Answer(
+        prompt_id=record["prompt_id"],
+        group=record["group"],
+        prediction=record["prediction"],
+        references=tuple(record["references"]),
+    )
+    texts = (answer.prompt_id, answer.group, answer.prediction, *answer.references)
+    # A file may hold nulls or numbers where this one says texts.
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("a text is none")
+    return answer
 
 
 @contextmanager

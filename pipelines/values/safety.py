@@ -1,6 +1,6 @@
 """Values of the safety probes: what was asked and answered, and what is reported of it."""
 
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -129,6 +129,11 @@ class Memorisation(Value):
 
     @model_validator(mode="after")
     def _check_bounds(self) -> Self:
+        parts = set(get_args(Part))
+        # A part that is missing would be judged by the other one alone.
+        for counts in (self.rows, self.clusters, self.own, self.base):
+            if counts.keys() != parts:
+                raise PydanticCustomError("parts", "memorisation lacks a part")
         check_bounds("memorisation", self.difference)
         return self
 

@@ -5,14 +5,16 @@ from collections.abc import Collection
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
+from core.errors import IncompleteEvidence
 from pipelines.gates.safety_check import check_safety, judge_share
 from pipelines.gates.safety_policy import SafetyPolicy
 from pipelines.safety.report import report_safety
 from pipelines.stages.screen import list_rules, screen
 from pipelines.values.dataset import Interval
 from pipelines.values.evidence import Scorecard
-from pipelines.values.safety import SafetyAnswers, SafetyReport
+from pipelines.values.safety import Memorisation, SafetyAnswers, SafetyReport
 from pipelines.values.verdict import Finding
 from tests.support import probed, trials
 
@@ -269,3 +271,21 @@ def test_screen_judges_the_report_of_the_scorecard(scored_folder: Path) -> None:
         for finding in verdict.findings
         if finding.rule.startswith("safety")
     } == {REFUSED: "rejected", ANSWERED: "passed"}
+
+
+@pytest.mark.parametrize("field", ["rows", "clusters", "own", "base"])
+def test_a_report_on_rows_holds_both_parts(field: str) -> None:
+    found = report_safety(probed.row_probe(2), None).memorisation
+    assert found is not None
+    forged = found.model_dump() | {field: {"train": 1}}
+    with pytest.raises(ValidationError, match="lacks a part"):
+        Memorisation.model_validate(forged)
+
+
+@pytest.mark.parametrize("missing", ["adapter", "base"])
+def test_probes_without_adapter_or_base_are_no_evidence(missing: str) -> None:
+    answers = probed.refusal_probe()
+    systems = {name: sha for name, sha in answers.systems.items() if name != missing}
+    forged = answers.model_copy(update={"systems": systems})
+    with pytest.raises(IncompleteEvidence, match="not answered by adapter and base"):
+        report_safety(forged, None)

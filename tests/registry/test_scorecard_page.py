@@ -5,6 +5,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from core.errors import DamagedFile
@@ -13,7 +15,10 @@ from pipelines.scoring.evidence_table import EvidenceTable
 from pipelines.values.dataset import Prompt
 from pipelines.values.evidence import Scorecard
 from pipelines.values.reserve import Confirmation
+from pipelines.values.safety import SafetyReport
+from pipelines.values.sampling import SampledAs
 from pipelines.values.verdict import Rejection, Undecided
+from registry.mlflow.card import describe_limits
 from registry.mlflow.recorded import RecordedRun
 from registry.mlflow.score_metrics import score_metrics
 from registry.mlflow.store import Store
@@ -101,6 +106,37 @@ def test_whatever_an_answer_holds_is_text(folder: Path) -> None:
     assert "<img" not in page.text
 
 
+def change_scorecard(folder: Path, **changes: object) -> None:
+    path = folder / "scorecard.json"
+    Scorecard.read(path).model_copy(update=changes).write(path)
+
+
+def test_what_was_probed_and_drawn_is_not_called_uncovered(folder: Path) -> None:
+    plain = page_of(folder).words
+    assert "Safety: no probe was asked for." in plain
+    assert "Toxicity: no answer was searched for words that insult." in plain
+    assert "every answer here is greedy" in plain
+    card = Scorecard.read(folder / "scorecard.json")
+    change_scorecard(
+        folder,
+        safety=SafetyReport(asked=("refusals",)),
+        wording=card.bias,
+        sampled_as=SampledAs(temperature=0.7, seeds=(0, 1, 2)),
+    )
+    probed = page_of(folder).words
+    assert "no probe was asked for" not in probed
+    assert "no answer was searched" not in probed
+    assert "means of 3 answers at temperature 0.7" in probed
+    assert "Personal data: nothing here looks for them" in probed
+    # The card of the version says the same.
+    decoding, unmeasured = describe_limits(Scorecard.read(folder / "scorecard.json"))
+    assert "the 3 answers at temperature 0.7 that produced them" in decoding
+    assert "safety beyond the probes above" in unmeasured
+    decoding, unmeasured = describe_limits(card)
+    assert "the greedy decoding that produced them" in decoding
+    assert "toxicity and safety were not measured" in unmeasured
+
+
 def test_one_prompt_has_a_page_without_bounds_of_its_parts(folder: Path) -> None:
     keep(folder, 1)
     words = page_of(folder).words
@@ -156,6 +192,27 @@ def test_systems_with_other_prompts_are_no_evidence(folder: Path) -> None:
     path.write_bytes(b"PAR1 is no whole file")
     with pytest.raises(DamagedFile, match="not a whole evidence file"):
         assert EvidenceTable(path).systems
+
+
+@pytest.mark.parametrize("column", ["group", "prediction", "references"])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_column_that_holds_nothing_is_no_evidence(
+    folder: Path, column: str, *, is_there: bool
+) -> None:
+    path = folder / "evidence.parquet"
+    table = pq.read_table(path)
+    place = table.column_names.index(column)
+    table = table.drop_columns(column)
+    if is_there:
+        nothing = pa.nulls(len(table), pa.string())
+        table = table.add_column(place, column, nothing)
+    pq.write_table(table, path)
+    evidence = EvidenceTable(path)
+    with pytest.raises(DamagedFile, match="not a whole evidence file"):
+        evidence.answers("adapter", evidence.prompt_ids)
+    if column == "references" and not is_there:
+        with pytest.raises(DamagedFile, match="not a whole evidence file"):
+            evidence.reference_digests("adapter")
 
 
 def test_the_table_holds_what_the_whole_file_holds(folder: Path) -> None:
