@@ -2,17 +2,29 @@
 
 Evidence names the base of what it compares with. Whoever wrote it by hand could have had the
 champion answer on a base that it was never trained on, where it is easy to beat.
+
+One digest may stand for several systems: the same prompt, or the same weights of another tool, may
+be released on two bases. So a comparator is found by its version first.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from pipelines.values.champion import ChampionInput
+from pipelines.values.champion import Champion, ChampionInput
 from pipelines.values.evidence import Adapter, Scorecard
 from registry.ledger.state import ModelState
 
 # Digest of the base, and of its chat template, None in completion mode.
 _Base = tuple[str, str | None]
+
+
+class _Released(NamedTuple):
+    """What the ledger says of one release."""
+
+    version: str
+    adapter_sha256: str | None
+    base: _Base
 
 
 def base_differences(
@@ -25,34 +37,65 @@ def base_differences(
     Of an adapter that neither the ledger nor the anchor knows, only the candidate's own base is
     taken: nobody can tell on which other one it belongs.
     """
-    scored = Scorecard.read(package / "scorecard.json")
-    known = _known_bases(model, anchor)
+    scored = Scorecard.read(package / "scorecard.json").adapter
+    releases = _releases_of(model)
     comparators = ChampionInput.read(package / "champion.json").comparators()
     for system, comparator in comparators:
         adapter = comparator.adapter
-        expected = known.get(adapter.sha256, _base_of(scored.adapter))
+        known = _known_bases(comparator, releases, anchor)
+        expected = known or [_base_of(scored)]
         # The template counts as well: under another one it answers otherwise.
-        if _base_of(adapter) != expected:
+        if _base_of(adapter) not in expected:
             yield (
                 f"champion.json: the {system} is said to be on base {adapter.base_digest[:12]}, "
-                f"and {expected[0][:12]} is its base, or it has another chat template there"
+                f"and {expected[0][0][:12]} is its base, or it has another chat template there"
             )
+    compared = [scored, *(comparator.adapter for _, comparator in comparators)]
+    yield from _anchor_differences(compared, anchor)
+
+
+def _anchor_differences(
+    compared: Sequence[Adapter], anchor: Adapter | None
+) -> Iterator[str]:
+    """Where the anchor's bytes were scored, and only on other bases than the anchor's."""
+    if anchor is None:
+        return
+    same_bytes = [each for each in compared if each.sha256 == anchor.sha256]
+    bases = [_base_of(each) for each in same_bytes]
+    # That nothing of these bytes was scored is another rule's finding.
+    if bases and _base_of(anchor) not in bases:
+        yield (
+            f"champion.json: the anchor is on base {anchor.base_digest[:12]}, or has another chat "
+            f"template, and its bytes were scored on {bases[0][0][:12]} alone"
+        )
 
 
 def _known_bases(
-    model: ModelState,
+    comparator: Champion,
+    releases: Sequence[_Released],
     anchor: Adapter | None,
-) -> dict[str, _Base]:
-    """The base of each adapter that was released, and of the anchor."""
-    known: dict[str, _Base] = {}
-    if anchor is not None:
-        known[anchor.sha256] = _base_of(anchor)
+) -> list[_Base]:
+    """The base of that version, else those of its bytes under other numbers; empty: not known."""
+    sha256 = comparator.adapter.sha256
+    same_bytes = [each for each in releases if each.adapter_sha256 == sha256]
+    itself = [each for each in same_bytes if each.version == comparator.version]
     # Last: the ledger's word counts more than a package that an alias names.
-    for recorded in model.once_served:
-        spec = recorded.release.spec
-        if spec.adapter_sha256 is not None:
-            known[spec.adapter_sha256] = (spec.base_digest, spec.chat_template_sha256)
-    return known
+    if not same_bytes and anchor is not None and anchor.sha256 == sha256:
+        return [_base_of(anchor)]
+    # Another installation has other numbers for the same bytes.
+    return [each.base for each in itself or same_bytes]
+
+
+def _releases_of(model: ModelState) -> tuple[_Released, ...]:
+    releases = [recorded.release for recorded in model.once_served]
+    return tuple(
+        _Released(
+            release.version,
+            release.spec.adapter_sha256,
+            (release.spec.base_digest, release.spec.chat_template_sha256),
+        )
+        for release in releases
+    )
 
 
 def _base_of(adapter: Adapter) -> _Base:

@@ -148,15 +148,24 @@ def test_older_evidence_that_names_no_base_is_compared_as_before(
     assert (PERPLEXITY, "champion") in compared(older)
 
 
-def released(base: str) -> ModelState:
-    """A model whose champion was released on that base."""
-    update = {"base_digest": base, "chat_template_sha256": None}
-    spec = SPEC.model_copy(update=update)
-    release = begun(1, spec=spec, adapter_sha256=CHAMPION).release
-    recorded = RecordedRelease(
-        begun=2, release=release, judged=1, by="rita", reason_sha256=WHY, at=START
-    )
-    return ModelState(served=(recorded,), once_served=(recorded,))
+def released(*bases: str) -> ModelState:
+    """A model whose versions 1, 2, … are the champion's bytes, each on one of these bases."""
+    recorded = []
+    for number, base in enumerate(bases, start=1):
+        update = {"base_digest": base, "chat_template_sha256": None}
+        spec = SPEC.model_copy(update=update)
+        release = begun(1, str(number), spec=spec, adapter_sha256=CHAMPION).release
+        recorded.append(
+            RecordedRelease(
+                begun=2,
+                release=release,
+                judged=1,
+                by="rita",
+                reason_sha256=WHY,
+                at=START,
+            )
+        )
+    return ModelState(served=(recorded[-1],), once_served=tuple(recorded))
 
 
 def test_the_ledger_says_on_which_base_a_champion_was_released(package: Path) -> None:
@@ -179,9 +188,35 @@ def test_a_champion_that_nobody_knows_is_taken_on_the_candidates_base_alone(
 def test_the_anchors_own_package_says_its_base(package: Path) -> None:
     assert list(base_differences(package, ModelState(), champion_adapter())) == []
     of_another = champion_adapter("7" * 64)
-    assert len(list(base_differences(package, ModelState(), of_another))) == 1
-    # What was released counts more than what an alias names.
-    assert list(base_differences(package, released(OTHER), of_another)) == []
+    assert len(list(base_differences(package, ModelState(), of_another))) == 2
+
+
+def test_one_prompt_that_was_released_on_two_bases_is_known_by_its_version(
+    package: Path, tmp_path: Path
+) -> None:
+    # A prompt has the same digest on every base; version 1 was on the other one.
+    assert list(base_differences(package, released(OTHER, OWN), None)) == []
+    (told,) = base_differences(package, released(OWN, OTHER), None)
+    assert f"{OWN[:12]} is its base" in told
+    # Another installation has another number for it.
+    champion = Champion(version="9", adapter=champion_adapter(OTHER))
+    ChampionInput(champion=champion).write(tmp_path / "champion.json")
+    assert list(base_differences(tmp_path, released(OWN, OTHER), None)) == []
+    assert len(list(base_differences(tmp_path, released(OWN), None))) == 1
+
+
+def test_the_anchors_bytes_on_another_base_are_not_the_anchor(
+    package: Path, tmp_path: Path
+) -> None:
+    anchor = champion_adapter(OWN)
+    (told,) = base_differences(package, released(OTHER), anchor)
+    assert told.startswith(f"champion.json: the anchor is on base {OWN[:12]}")
+    both = ChampionInput(
+        champion=Champion(version="1", adapter=champion_adapter(OTHER)),
+        anchor=Champion(version="2", adapter=anchor),
+    )
+    both.write(tmp_path / "champion.json")
+    assert list(base_differences(tmp_path, released(OTHER, OWN), anchor)) == []
 
 
 def test_the_policy_of_the_project_judges_bits_per_byte() -> None:
