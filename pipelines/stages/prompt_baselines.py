@@ -9,6 +9,7 @@ Refuses: prompts so long that not one example fits beside them, and what `answer
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from core.settings import Settings
 from pipelines import layout
@@ -49,22 +50,37 @@ from pipelines.values.params import (
 from pipelines.values.training_set import read_training_set
 
 
+@dataclass(frozen=True)
+class Questions:
+    """The held-out prompts, and where their answers go."""
+
+    prompts: Sequence[Prompt]
+    params: GenerationParams
+    places: Places
+
+    def ask(self, identity: Identity, language: LanguageModel) -> Completions:
+        """One baseline's answers; `answer` names the errors."""
+        return answer(
+            identity,
+            language,
+            self.prompts,
+            self.params,
+            self.places,
+        )
+
+
 def prompt_baselines(
     bare: Identity,
     language: LanguageModel,
-    prompts: Sequence[Prompt],
+    questions: Questions,
     examples: Messages,
-    params: GenerationParams,
 ) -> tuple[Completions, Completions]:
     """Return the base's answers, bare and after the examples; `answer` names the errors."""
     few_shot = bare.model_copy(update={"system": "few_shot", "examples": examples})
-    # What was answered before a kill is found there again.
-    with kept_results("prompt_baselines") as kept:
-        places = Places(layout.PROMPT_BASELINES, kept)
-        return (
-            answer(bare, language, prompts, params, places),
-            answer(few_shot, language, prompts, params, places),
-        )
+    return (
+        questions.ask(bare, language),
+        questions.ask(few_shot, language),
+    )
 
 
 def choose_examples(
@@ -105,21 +121,26 @@ def answer_by_retrieval(
     base: BaseModelManifest,
     retriever: Retriever,
     losses: dict[int, float],
-    prompts: Sequence[Prompt],
-    params: GenerationParams,
+    questions: Questions,
 ) -> Retrieved:
     """Have the base answer after the rows that resemble each prompt; gives which those were."""
-    found = retrieve(retriever, prompts, params)
+    found = retrieve(retriever, questions.prompts, questions.params)
     record = record_retrieved(retriever, losses, found)
     identity = identity_of(base, record, found)
-    with kept_results("prompt_baselines") as kept:
-        places = Places(layout.PROMPT_BASELINES, kept)
-        answer(identity, retriever.language, prompts, params, places)
+    questions.ask(identity, retriever.language)
     return record
 
 
 def main() -> int:
     """Write every baseline's answers and losses, and which examples stood before the prompts."""
+    # What was answered before a kill is found there again, until the last baseline has answered.
+    with kept_results("prompt_baselines") as kept:
+        print(_answer_all(Places(layout.PROMPT_BASELINES, kept)))
+    return 0
+
+
+def _answer_all(places: Places) -> str:
+    """Have every baseline answer, and give the line that people see."""
     params = load_params()
     training_set = read_training_set()
     base, template = read_base_model()
@@ -134,12 +155,12 @@ def main() -> int:
     room = count_free_tokens(language, dev, all_prompts, params.generation)
     choice = choose_examples(language, train, dev, params.few_shot, room)
     choice.write(layout.FEW_SHOT_EXAMPLES)
+    questions = Questions(prompts, params.generation, places)
     bare, _ = prompt_baselines(
         Identity(system="base", base=base),
         language,
-        prompts,
+        questions,
         choice.examples,
-        params.generation,
     )
     # An example counts as two messages: a question and its answer.
     example_count = len(choice.examples) // 2
@@ -150,16 +171,13 @@ def main() -> int:
     if "retrieval" in AskedBaselines.read(layout.ASKED_BASELINES).baselines:
         index = Index.of(training_set.train)
         retriever, losses = choose_retriever(language, index, dev, params.few_shot)
-        record = answer_by_retrieval(
-            base, retriever, losses, prompts, params.generation
-        )
+        record = answer_by_retrieval(base, retriever, losses, questions)
         record.write(layout.RETRIEVED)
         retrieved = f", and after up to {record.examples} similar training rows"
-    print(
+    return (
         f"{bare.rows} prompts answered by the base, "
         f"bare and after {example_count} examples{fewer}{retrieved}"
     )
-    return 0
 
 
 def _measure_dev_loss(

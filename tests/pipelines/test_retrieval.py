@@ -7,7 +7,7 @@ import pytest
 from core.errors import DamagedFile, UnusableRow
 from core.value import FileDigest
 from pipelines import layout
-from pipelines.models.answers import Identity
+from pipelines.models.answers import Identity, Places
 from pipelines.models.language_model import LanguageModel, load_language_model
 from pipelines.models.retrieval import (
     Index,
@@ -18,7 +18,7 @@ from pipelines.models.retrieval import (
     record_retrieved,
     retrieve,
 )
-from pipelines.stages.prompt_baselines import answer_by_retrieval
+from pipelines.stages.prompt_baselines import Questions, answer_by_retrieval
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Message, Prompt, Row, write_rows
 from pipelines.values.evidence import Completions
@@ -198,14 +198,15 @@ def test_the_base_answers_after_other_rows_for_each_prompt_twice_the_same(
     listing = prompt("list files").model_copy(update={"id": "listing"})
     prompts = [listing, prompt("extract with tar")]
     retriever = Retriever(index_of(tmp_path, TRAIN), language, 1)
-    record = answer_by_retrieval(manifest, retriever, {1: 0.5}, prompts, GENERATION)
+    questions = Questions(prompts, GENERATION, Places(layout.PROMPT_BASELINES))
+    record = answer_by_retrieval(manifest, retriever, {1: 0.5}, questions)
     assert record.found == {"listing": ("row-2/2",), "asked": ("row-1/1",)}
     path = layout.PROMPT_BASELINES / "retrieval.json"
     first = Completions.read(path)
     assert first.rows == 2
     assert first.spec.adapter_sha256 is None
     assert first.prompt_prefix_sha256 == record.content_sha256()
-    answer_by_retrieval(manifest, retriever, {1: 0.5}, prompts, GENERATION)
+    answer_by_retrieval(manifest, retriever, {1: 0.5}, questions)
     assert Completions.read(path) == first
 
 
