@@ -114,6 +114,13 @@ def _check_policy(
 ) -> None:
     """Refuse a policy that would hold a metric of tokens against another base, and nothing else."""
     policy = load_policy(workspace.root / layout.POLICY).gates.screen
+    cheaper = policy.cheaper
+    # A token of another base is other work: fewer of them need not cost less.
+    if cheaper is not None and policy.may_be_equal_to(system):
+        raise ParameterError(
+            f"{cheaper.cost} cannot be compared with the {system}, which is on another base model "
+            f"({base.id}). Take {system} out of screen.cheaper.than in the policy."
+        )
     scored = workspace.params.score.metrics
     for metric, stand_in in _metrics_of_tokens(policy, system):
         is_primary = metric == policy.primary

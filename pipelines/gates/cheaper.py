@@ -53,7 +53,10 @@ def check_saving(
 
     `other` is the cost of the system that is compared with.
     """
-    rule, fact = f"{policy.cost} superior", f"{policy.cost} was not scored on both"
+    rule, fact = (
+        f"{policy.cost} superior",
+        f"{policy.cost} was not scored on both, on one base",
+    )
     # Without the number nobody knows what it costs.
     if comparison is None or other is None:
         text = f"{fact}. Put it into score.metrics"

@@ -38,7 +38,7 @@ class TokensPerAnswer:
         return tokens / rows
 
     def signature(self, rows: Sequence[ScoredRow]) -> str:
-        """What counts; tokens of two tokenizers are other work, and are compared as such."""
+        """What counts; across bases `pipelines.scoring.signatures` names the base, too."""
         del rows
         return "tokens:prompt and answer|end of turn:not counted"
 

@@ -16,10 +16,12 @@ from pipelines.gates.policy import Policy
 from pipelines.gates.what_passes import describe_power
 from pipelines.metrics import ScoredRow, metric_named
 from pipelines.scoring.evidence_file import read_evidence
-from pipelines.stages.score import score
+from pipelines.scoring.signatures import is_comparable
+from pipelines.stages.score import build_evidence, score
 from pipelines.stages.screen import screen_evidence
 from pipelines.values.dataset import Interval, Prompt
 from pipelines.values.evidence import Completion, System
+from pipelines.values.metric_settings import MetricSettings
 from pipelines.values.reserve import Block, Confirmation
 from pipelines.values.trial import SystemAnswers
 from pipelines.values.verdict import Comparison, Finalist, Rejection, Undecided
@@ -97,6 +99,19 @@ def test_what_is_equal_and_costs_the_same_is_rejected(tmp_path: Path) -> None:
     verdict = screened(tmp_path, {"adapter": 60, "champion": 60})
     assert outcomes(verdict)[f"{COST} superior to champion"] == "rejected"
     assert isinstance(verdict, Rejection)
+
+
+def test_fewer_tokens_of_another_base_are_no_saving() -> None:
+    trial = trials.trial({"adapter": (exact, 2.0), "champion": (exact, 2.0)})
+    systems = tuple(counted(answers, 20) for answers in trial.systems)
+    metric = metric_named(COST)
+    counted_trial = trial.model_copy(update={"systems": systems})
+    evidence = build_evidence(counted_trial, [metric], MetricSettings())
+    assert is_comparable(evidence, metric, "champion")
+    other = evidence.made_by["champion"].model_copy(update={"base_digest": "9" * 64})
+    made_by = {**evidence.made_by, "champion": other}
+    on_two_bases = evidence.model_copy(update={"made_by": made_by})
+    assert not is_comparable(on_two_bases, metric, "champion")
 
 
 def test_what_is_cheap_and_worse_is_refused(tmp_path: Path) -> None:

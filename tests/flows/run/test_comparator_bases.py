@@ -140,6 +140,18 @@ def test_a_primary_metric_of_tokens_is_refused_across_bases(
         place_comparator_bases(workspace_at(root))
 
 
+def test_a_policy_that_wants_fewer_tokens_is_refused_across_bases(
+    root: Path, other: Path
+) -> None:
+    saving = "{cost: tokens_per_answer, saving: 0.2, margin: 1.0, than: [%s]}"
+    bring_champion(root, other, CHAT_TEMPLATE)
+    edit_policy(root, PRIMARY, f"{PRIMARY}\n  cheaper: {saving % 'few_shot'}")
+    place_comparator_bases(workspace_at(root))
+    edit_policy(root, "than: [few_shot]", "than: [few_shot, champion]")
+    with pytest.raises(ParameterError, match=r"Take champion out of screen\.cheaper"):
+        place_comparator_bases(workspace_at(root))
+
+
 def test_perplexity_without_bits_per_byte_is_refused_across_bases(
     root: Path, tiny: Path, other: Path
 ) -> None:
