@@ -1,6 +1,9 @@
 """A prompt that is to be judged, put where training would have put an adapter."""
 
+from pydantic import ValidationError
+
 from core.errors import ParameterError
+from core.value import first_problem
 from flows.run.stage_task import run_stage
 from flows.run.taking_in import ADAPTER_FOLDER, run_taking_in
 from flows.run.workspace import Workspace
@@ -22,9 +25,22 @@ def place_prompt_candidate(workspace: Workspace, fixed: FixedPrompt | None) -> N
     # First: whether the prompt is that baseline itself decides what it is compared with.
     run_stage(workspace, "prompt_baselines")
     choice = FewShotChoice.read(workspace.root / layout.FEW_SHOT_EXAMPLES)
-    prompt = fixed or FixedPrompt(examples=choice.examples)
-    is_few_shot = prompt == FixedPrompt(examples=choice.examples)
+    prompt = fixed or prompt_of(choice)
+    # Asked of the parts: the search may have found rows that are no prompt, as below.
+    is_few_shot = (prompt.system, prompt.examples) == (None, choice.examples)
     run_taking_in(lambda: _take_in(workspace, prompt, is_few_shot=is_few_shot))
+
+
+def prompt_of(choice: FewShotChoice) -> FixedPrompt:
+    """The examples of the search as a prompt; `ParameterError` where they are none."""
+    try:
+        return FixedPrompt(examples=choice.examples)
+    # Rows may hold several turns of one side, which no template takes before every conversation.
+    except ValidationError as error:
+        raise ParameterError(
+            f"What the few-shot search chose is no prompt: {first_problem(error)}. "
+            "Give a file with --prompt."
+        ) from error
 
 
 def _take_in(workspace: Workspace, prompt: FixedPrompt, *, is_few_shot: bool) -> str:

@@ -6,12 +6,13 @@
 Only training rows are in the index: a dev or held-out row can never be an example.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core.errors import UnusableRow
+from core.errors import IncompleteEvidence, UnusableRow
 from core.value import FileDigest
 from pipelines.models.answers import (
     Identity,
@@ -162,7 +163,15 @@ def identity_of(
 
 
 def best_count(losses: Mapping[int, float]) -> int:
-    """The number of examples with the lowest dev loss; of equal ones the smallest."""
+    """The number of examples with the lowest dev loss; of equal ones the smallest.
+
+    `IncompleteEvidence` where a loss is not a number: it is below none, and none is below it.
+    """
+    if not all(math.isfinite(loss) for loss in losses.values()):
+        raise IncompleteEvidence(
+            "A dev loss after retrieved examples is not a number, so that none is the lowest. "
+            "Take another base model, or lower few_shot.examples."
+        )
     # The smallest of equals: every example makes a request dearer.
     return min(losses, key=lambda count: (losses[count], count))
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipelines.models.retrieval import best_count
 from pipelines.scoring.evidence_file import Evidence
 from pipelines.values.dataset import ValidationReport
 from pipelines.values.evidence import Scorecard
@@ -46,6 +47,13 @@ def retrieved_differences(folder: Path, evidence: Evidence, name: str) -> Iterat
     prompts = {row.row.prompt_id for row in evidence.rows["retrieval"]}
     if set(retrieved.found) != prompts:
         yield f"{name}: it is about other prompts than the evidence"
+    # The fewer rows stand there, the easier it is to be better than them.
+    best = best_count(retrieved.dev_nats_per_token)
+    if retrieved.examples != best:
+        yield (
+            f"{name}: {retrieved.examples} rows were put before a prompt, "
+            f"and {best} are the best by its dev losses"
+        )
     most = max((len(rows) for rows in retrieved.found.values()), default=0)
     if most > retrieved.examples:
         yield (

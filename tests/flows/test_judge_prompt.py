@@ -6,7 +6,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from core.errors import ParameterError
+from flows.run.prompt_taking_in import prompt_of
+from pipelines.values.dataset import Message
 from pipelines.values.evidence import Adapter
+from pipelines.values.examples import FewShotChoice
 from pipelines.values.fixed_prompt import FILE, FixedPrompt
 from registry.ledger.entries import Registered
 from registry.ledger.ledger import open_ledger
@@ -131,6 +135,17 @@ def test_a_prompt_that_adds_nothing_is_rejected_and_its_run_recorded(
     assert searched.code in {0, 3, 4}, searched.out + searched.err
     assert "chrf against base" in searched.out
     assert "chrf against few_shot" not in searched.out
+
+
+def test_rows_that_do_not_go_by_turns_are_no_prompt_to_judge() -> None:
+    asked = Message(role="user", content="list")
+    answered = Message(role="assistant", content="ls")
+    losses = (1.0,)
+    found = FewShotChoice(examples=(asked, answered), dev_nats_per_token=losses)
+    assert prompt_of(found) == FixedPrompt(examples=found.examples)
+    twice = FewShotChoice(examples=(asked, asked, answered), dev_nats_per_token=losses)
+    with pytest.raises(ParameterError, match="Give a file with --prompt"):
+        prompt_of(twice)
 
 
 @pytest.mark.parametrize(

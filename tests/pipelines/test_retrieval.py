@@ -1,10 +1,11 @@
 """The rows before a prompt are training rows that resemble it, and as many as fit."""
 
+import math
 from pathlib import Path
 
 import pytest
 
-from core.errors import DamagedFile, UnusableRow
+from core.errors import DamagedFile, IncompleteEvidence, UnusableRow
 from core.value import FileDigest
 from pipelines import layout
 from pipelines.models.answers import Identity, Places
@@ -174,6 +175,12 @@ def test_without_dev_rows_no_number_is_chosen(
 def test_the_lowest_loss_wins_and_fewer_examples_of_equal_ones() -> None:
     assert best_count({8: 1.0, 4: 0.5, 2: 0.7}) == 4
     assert best_count({8: 0.5, 4: 0.5}) == 4
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
+def test_a_dev_loss_that_is_no_number_chooses_nothing(loss: float) -> None:
+    with pytest.raises(IncompleteEvidence, match="not a number"):
+        best_count({8: loss, 4: 0.5})
 
 
 def test_the_record_names_rows_and_no_texts(

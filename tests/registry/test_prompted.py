@@ -127,6 +127,7 @@ def forget_train(folder: Path) -> None:
         (change_retrieved(train_sha256="8" * 64), "its index is not the training rows"),
         (forget_train, "its index is not the training rows"),
         (change_retrieved(found={}), "it is about other prompts than the evidence"),
+        (change_retrieved(dev_nats_per_token={1: 0.9, 2: 1.0}), "and 1 are the best"),
         (
             change_retrieved(examples=1),
             "2 rows stand before a prompt, and 1 were chosen",
