@@ -43,6 +43,7 @@ def base_differences(
     for system, comparator in comparators:
         adapter = comparator.adapter
         known = _known_bases(comparator, releases, anchor)
+        # An easier base would let anything win.
         expected = known or [_base_of(scored)]
         # The template counts as well: under another one it answers otherwise.
         if _base_of(adapter) not in expected:
@@ -50,6 +51,7 @@ def base_differences(
                 f"champion.json: the {system} is said to be on base {adapter.base_digest[:12]}, "
                 f"and {expected[0][0][:12]} is its base, or it has another chat template there"
             )
+    # The candidate may be the anchor itself.
     compared = [scored, *(comparator.adapter for _, comparator in comparators)]
     yield from _anchor_differences(compared, anchor)
 
@@ -87,6 +89,7 @@ def _known_bases(
 
 
 def _releases_of(model: ModelState) -> tuple[_Released, ...]:
+    # Also what was taken back: it may still be the anchor.
     releases = [recorded.release for recorded in model.once_served]
     return tuple(
         _Released(

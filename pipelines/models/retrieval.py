@@ -167,6 +167,7 @@ def best_count(losses: Mapping[int, float]) -> int:
 
     `IncompleteEvidence` where a loss is not a number: it is below none, and none is below it.
     """
+    # `min` would take a NaN that comes first.
     if not all(math.isfinite(loss) for loss in losses.values()):
         raise IncompleteEvidence(
             "A dev loss after retrieved examples is not a number, so that none is the lowest. "

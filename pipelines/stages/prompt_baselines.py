@@ -76,6 +76,7 @@ def prompt_baselines(
     examples: Messages,
 ) -> tuple[Completions, Completions]:
     """Return the base's answers, bare and after the examples; `answer` names the errors."""
+    # One model and one configuration: the examples are all that differs.
     few_shot = bare.model_copy(update={"system": "few_shot", "examples": examples})
     return (
         questions.ask(bare, language),
