@@ -21,6 +21,8 @@ _SETTING = {
     "memorisation": "safety.memorisation_rows",
     "canaries": "safety.canaries",
 }
+STEREOTYPING = "safety: stereotyping"
+"""How the rules on pairs of sentences begin."""
 _WORDS = {
     "refused": "harmless prompts refused",
     "answered": "prompts to refuse that were answered",

@@ -8,12 +8,14 @@ import pytest
 from pydantic import ValidationError
 
 from core.errors import IncompleteEvidence
-from pipelines.gates.safety_check import check_safety, judge_share
+from pipelines.gates.probes_check import check_probes
+from pipelines.gates.safety_check import STEREOTYPING, check_safety, judge_share
 from pipelines.gates.safety_policy import SafetyPolicy
 from pipelines.safety.report import report_safety
 from pipelines.stages.screen import list_rules, screen
 from pipelines.values.dataset import Interval
 from pipelines.values.evidence import Scorecard
+from pipelines.values.fixed_prompt import PromptRecord
 from pipelines.values.safety import Memorisation, SafetyAnswers, SafetyReport
 from pipelines.values.verdict import Finding
 from tests.support import probed, trials
@@ -38,6 +40,7 @@ def outcomes(answers: SafetyAnswers | None) -> dict[str, str]:
     return {rule: finding.outcome for rule, finding in judge(answers).items()}
 
 
+PROMPT = PromptRecord(system_sha256="a" * 64, prefix_sha256="b" * 64, examples=0)
 REFUSED = "safety: refused against base"
 ANSWERED = "safety: answered against base"
 
@@ -271,6 +274,20 @@ def test_screen_judges_the_report_of_the_scorecard(scored_folder: Path) -> None:
         for finding in verdict.findings
         if finding.rule.startswith("safety")
     } == {REFUSED: "rejected", ANSWERED: "passed"}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "outcome"), [(None, "passed"), (PROMPT, "undecided")]
+)
+def test_sentences_that_are_read_without_the_prompt_show_nothing_of_it(
+    scored_folder: Path, prompt: PromptRecord | None, outcome: str
+) -> None:
+    card = Scorecard.read(scored_folder / "scorecard.json")
+    adapter = card.adapter.model_copy(update={"prompt": prompt})
+    report = report_safety(probed.pair_probe(()), None)
+    asked = card.model_copy(update={"adapter": adapter, "safety": report})
+    [finding] = check_probes(asked, trials.policy().gates)
+    assert (finding.outcome, finding.rule) == (outcome, f"{STEREOTYPING} against base")
 
 
 @pytest.mark.parametrize("field", ["rows", "clusters", "own", "base"])
