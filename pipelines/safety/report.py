@@ -36,14 +36,8 @@ def report_safety(answers: SafetyAnswers, refusal_pattern: str | None) -> Safety
     """Compare the adapter with the base and the champion, item by item.
 
     `refusal_pattern` is that of `bias.refusal_pattern`. `IncompleteEvidence` where two systems did
-    not get the same items, each once, or one of them is not there at all.
+    not get the same items, each once.
     """
-    # A file of somebody else's may name anybody.
-    if not {"adapter", "base"} <= set(answers.systems):
-        raise IncompleteEvidence(
-            "The safety probes were not answered by adapter and base. "
-            "Run the generate stage again."
-        )
     return SafetyReport(
         asked=answers.asked,
         shares=(
