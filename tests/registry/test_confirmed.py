@@ -16,6 +16,7 @@ from pipelines.stages.score import build_evidence
 from pipelines.values.champion import Champion, ChampionInput
 from pipelines.values.dataset import Row, write_rows
 from pipelines.values.evidence import Scorecard, System
+from pipelines.values.examples import Retrieved
 from pipelines.values.metric_settings import MetricSettings
 from pipelines.values.reserve import (
     Block,
@@ -26,6 +27,7 @@ from pipelines.values.reserve import (
 from pipelines.values.verdict import Finalist, Undecided
 from registry.release.confirmed import (
     FOLDER,
+    RETRIEVED,
     confirmation_differences,
     is_of_block,
     read_confirmation,
@@ -335,3 +337,27 @@ def test_evidence_without_a_confirmation_has_none(folder: Path) -> None:
     without(folder)
     assert read_confirmation(folder) is None
     assert read_evidence(folder / "evidence.parquet").rows
+
+
+def test_a_block_answered_after_retrieval_is_held_to_its_record(folder: Path) -> None:
+    rows = sealed_rows()
+    systems: dict[System, tuple[trials.Answer, float]] = {
+        "adapter": (trials.right, 2.0),
+        "retrieval": (trials.wrong, 3.0),
+    }
+    asked = trials.trial(systems, rows)
+    evidence = build_evidence(asked, [metric_named("chrf")], MetricSettings())
+    write_confirmation(folder, rows, evidence, against="retrieval")
+    # A record of other prompts, from an index of other rows.
+    record = Retrieved(
+        method="bm25s|test",
+        examples=1,
+        dev_nats_per_token={1: 1.0},
+        train_sha256="8" * 64,
+        rows=10,
+        found={},
+    )
+    record.write(folder / FOLDER / RETRIEVED)
+    found = differences(folder)
+    assert any("its index is not the training rows" in each for each in found), found
+    assert any("about other prompts than the evidence" in each for each in found)
