@@ -4,7 +4,8 @@ A verdict is computed from these statistics alone.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -231,10 +232,9 @@ def write_evidence(path: Path, evidence: Evidence) -> None:
 
 def read_evidence(path: Path) -> Evidence:
     """Read what `write_evidence` wrote; `DamagedFile` where the file holds anything else."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    with whole_file(path):
         table = pq.read_table(path)
         rows = [_from_record(record) for record in table.to_pylist()]
         evidence = evidence_of(rows)
@@ -242,6 +242,15 @@ def read_evidence(path: Path) -> Evidence:
         _check_pairs(rows, header.own_metrics)
         _check_samples(rows, header.sampled_as)
         return evidence.model_copy(update=dict(header))
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[None]:
+    """Within, whatever an evidence file of somebody else's may hold is `DamagedFile`."""
+    import pyarrow as pa
+
+    try:
+        yield
     # A file that somebody else wrote can be wrong in any of these ways.
     except (
         OSError,
@@ -252,10 +261,14 @@ def read_evidence(path: Path) -> Evidence:
         ValueError,
         RecursionError,
     ) as error:
-        kind = type(error).__name__
-        raise DamagedFile(
-            f"{path} is not a whole evidence file ({kind}). Run the score stage again."
-        ) from error
+        raise damaged_evidence(path, type(error).__name__) from error
+
+
+def damaged_evidence(path: Path, fault: str) -> DamagedFile:
+    """The error that names an evidence file and what is wrong with it."""
+    return DamagedFile(
+        f"{path} is not a whole evidence file ({fault}). Run the score stage again."
+    )
 
 
 def read_header(metadata: dict[bytes, bytes]) -> EvidenceHeader:

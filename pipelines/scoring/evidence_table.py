@@ -5,7 +5,6 @@ reads what it is asked for, however large the file is.
 """
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from core.errors import DamagedFile, IncompleteEvidence
+from core.errors import IncompleteEvidence
 from core.files import digest_of_json
 from pipelines.metrics import FloatArray, Metric, OwnMetric, ScoredRow, metric_named
 from pipelines.rows.contents import assign_clusters
-from pipelines.scoring.evidence_file import EvidenceHeader, read_header
+from pipelines.scoring.evidence_file import (
+    EvidenceHeader,
+    damaged_evidence,
+    read_header,
+    whole_file,
+)
 from pipelines.values.evidence import System, TokenLoss
 from pipelines.values.metric_settings import MetricSettings
 
@@ -46,7 +50,7 @@ class EvidenceTable:
         """What answered, and how it was counted."""
         import pyarrow.parquet as pq
 
-        with _explained(self.path):
+        with whole_file(self.path):
             return read_header(pq.read_schema(self.path).metadata or {})
 
     @cached_property
@@ -74,7 +78,7 @@ class EvidenceTable:
             [everybody[place] for place in others] == own for others in places.values()
         )
         if not is_same or len(set(own)) != len(own):
-            raise _damaged(self.path, "prompts")
+            raise damaged_evidence(self.path, "prompts")
         return tuple(own)
 
     @cached_property
@@ -111,7 +115,7 @@ class EvidenceTable:
         """
         import pyarrow.compute as pc
 
-        with _explained(self.path):
+        with whole_file(self.path):
             whole = self._array(f"{_PREFIX}{metric}")
             rows = whole.take(self._places[system])
             missing = rows.null_count
@@ -132,7 +136,7 @@ class EvidenceTable:
         names = ["system", "prompt_id", "group", "prediction", "references"]
         found = {}
         # Within, too: a file of somebody else's may lack a column, or hold nothing in it.
-        with _explained(self.path):
+        with whole_file(self.path):
             for record in self._records(names):
                 if record["system"] == system and record["prompt_id"] in wanted:
                     answer = _answer_of(record)
@@ -145,7 +149,7 @@ class EvidenceTable:
         """References and losses of these prompts; no answer, which no signature asks for."""
         wanted = set(prompt_ids)
         names = ["system", "prompt_id", "references", "losses"]
-        with _explained(self.path):
+        with whole_file(self.path):
             for record in self._records(names):
                 if record["system"] == system and record["prompt_id"] in wanted:
                     yield ScoredRow(
@@ -159,7 +163,7 @@ class EvidenceTable:
         """A digest of each prompt's references: a prompt with others is another question."""
         digests = {}
         names = ["system", "prompt_id", "references"]
-        with _explained(self.path):
+        with whole_file(self.path):
             for record in self._records(names):
                 # The references of a prompt are in the row of every system.
                 if record["system"] == system:
@@ -175,7 +179,7 @@ class EvidenceTable:
         for place, system in enumerate(self._column("system")):
             places.setdefault(system, []).append(place)
         if not places:
-            raise _damaged(self.path, "rows")
+            raise damaged_evidence(self.path, "rows")
         return places
 
     def _of_prompts(self, name: str) -> Iterator[Any]:
@@ -186,7 +190,7 @@ class EvidenceTable:
 
     def _column(self, name: str) -> list[Any]:
         """One column; of nothing where an older file lacks it."""
-        with _explained(self.path):
+        with whole_file(self.path):
             if name == "content" and name not in self._names:
                 return [None] * len(self._column("system"))
             values: list[Any] = self._array(name).to_pylist()
@@ -208,14 +212,14 @@ class EvidenceTable:
     def _names(self) -> tuple[str, ...]:
         import pyarrow.parquet as pq
 
-        with _explained(self.path):
+        with whole_file(self.path):
             return tuple(pq.read_schema(self.path).names)
 
     def _records(self, names: list[str]) -> Iterator[dict[str, Any]]:
         """The rows with these columns, a batch in memory at a time."""
         import pyarrow.parquet as pq
 
-        with _explained(self.path), pq.ParquetFile(self.path) as file:
+        with whole_file(self.path), pq.ParquetFile(self.path) as file:
             for batch in file.iter_batches(_ROWS_AT_ONCE, columns=names):
                 yield from batch.to_pylist()
 
@@ -232,28 +236,3 @@ def _answer_of(record: dict[str, Any]) -> Answer:
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("a text is none")
     return answer
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Within, whatever a file of somebody else's may hold is `DamagedFile`."""
-    import pyarrow as pa
-
-    try:
-        yield
-    except (
-        OSError,
-        pa.ArrowException,
-        AttributeError,
-        KeyError,
-        TypeError,
-        ValueError,
-        RecursionError,
-    ) as error:
-        raise _damaged(path, type(error).__name__) from error
-
-
-def _damaged(path: Path, fault: str) -> DamagedFile:
-    return DamagedFile(
-        f"{path} is not a whole evidence file ({fault}). Run the score stage again."
-    )
