@@ -1,11 +1,11 @@
 """Where reports on safety and on HumanEval do not follow from what is stored beside them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from core.errors import IncompleteEvidence
 from core.files import sha256_of
-from core.value import FileDigest
+from core.value import FileDigest, Value
 from pipelines.code_tasks.report import report_humaneval
 from pipelines.code_tasks.scored import FILE as HUMANEVAL_FILE
 from pipelines.code_tasks.scored import asked_as
@@ -16,7 +16,7 @@ from pipelines.scoring.evidence_file import Evidence
 from pipelines.values.evidence import Scorecard
 from pipelines.values.humaneval import ALL_TASKS, HumanEvalAnswers
 from pipelines.values.params import load_params
-from pipelines.values.safety import SafetyAnswers, SafetyReport
+from pipelines.values.safety import SafetyAnswers
 
 
 def probe_differences(
@@ -69,19 +69,24 @@ def safety_differences(
             f"scorecard.safety: {answers.least_common} characters count as verbatim, "
             f"params.yaml asks for {wanted}"
         )
-    yield from _report_differences(answers, stored, params.bias.refusal_pattern)
+    yield from _report_differences(
+        "scorecard.safety",
+        stored,
+        lambda: report_safety(answers, params.bias.refusal_pattern),
+    )
 
 
 def _report_differences(
-    answers: SafetyAnswers, stored: SafetyReport, pattern: str | None
+    name: str, stored: Value, compute: Callable[[], Value]
 ) -> Iterator[str]:
+    """Where a report is not what its answers give once more."""
     try:
-        recomputed = report_safety(answers, pattern)
+        recomputed = compute()
     except IncompleteEvidence as error:
-        yield f"scorecard.safety: {error}"
+        yield f"{name}: {error}"
         return
     yield from list_differences(
-        "scorecard.safety",
+        name,
         stored.model_dump(mode="json"),
         recomputed.model_dump(mode="json"),
     )
@@ -110,15 +115,10 @@ def humaneval_differences(
     # Fewer tasks than there are can be called all of them by nobody.
     if answers.is_complete and len(set(answers.tasks)) != ALL_TASKS:
         yield f"scorecard.humaneval: {len(answers.tasks)} tasks are not all of them"
-    try:
-        recomputed = report_humaneval(answers)
-    except IncompleteEvidence as error:
-        yield f"scorecard.humaneval: {error}"
-        return
-    yield from list_differences(
+    yield from _report_differences(
         "scorecard.humaneval",
-        stored.model_dump(mode="json"),
-        recomputed.model_dump(mode="json"),
+        stored,
+        lambda: report_humaneval(answers),
     )
 
 
