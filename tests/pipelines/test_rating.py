@@ -170,7 +170,7 @@ def test_who_rated_too_little_does_not_count() -> None:
     assert len(plan.items) == 32
     # Items come in an order of chance. The bad ones are rated first, so that none is missed.
     bad = {item.id for item in plan.bad}
-    whole = sorted(whole, key=lambda rating: rating.item not in bad)
+    whole = tuple(sorted(whole, key=lambda rating: rating.item not in bad))
     # Nine tenths of 32 are 28.8.
     enough, too_few = whole[:29], whole[:28]
     assert count_ratings(plan, enough, {}, DEMANDS).counted
