@@ -14,12 +14,14 @@ from core.settings import Settings
 from operations import checks
 from operations.admission_check import admission
 from operations.checks import Check
+from operations.project_files import project_files
 
 CHECKS: tuple[Callable[[Project], Iterator[Check]], ...] = (
     checks.python,
     checks.system,
     checks.libraries,
     checks.git,
+    project_files,
     checks.home,
     checks.place,
     checks.disk,

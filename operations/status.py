@@ -20,6 +20,7 @@ from core.system_record import ServiceRecord, read_record, record_file
 from core.value import Value
 from operations.admission_check import sentences_about
 from operations.code_changes import CodeChange, find_code_change, find_older_files
+from operations.project_files import faults_of_files
 from registry.ledger.audit import find_doubts
 from registry.ledger.entries import BaseServed, Entry, Head, Revoked, RolledBack
 from registry.ledger.ledger import Ledger, read_ledger, was_ever_opened
@@ -107,6 +108,8 @@ class Status(Value):
     notices: tuple[Notice, ...]
     without_admission: tuple[str, ...] = ()
     """Models whose alias `release` MLflow moves unasked, and what becomes of it."""
+    faulty_files: tuple[str, ...] = ()
+    """Files of the project that say who may do what, and cannot be read."""
     knows_mlflow: bool = True
     """False where MLflow could not be asked, so that models may be missing."""
     older_files: str | None = None
@@ -131,6 +134,7 @@ class Status(Value):
         return (
             *self.alarms,
             *self.out_of_reach,
+            *self.faulty_files,
             *self.without_admission,
             *silent_services,
             *ending_waivers,
@@ -188,6 +192,7 @@ def collect_status(project: Project) -> Status:
         services=services or (),
         models=models,
         without_admission=_without_admission(project, models, mlflow),
+        faulty_files=faults_of_files(project),
         waivers=_waivers(ledger_state, now),
         frozen=_frozen(ledger, ledger_state),
         ledger=ledger_state.head if ledger_state else None,

@@ -86,6 +86,21 @@ def test_with_nothing_there_it_says_what_is_missing_and_makes_nothing(
     assert not project.home.exists()
 
 
+@pytest.mark.parametrize("name", ["environments.yaml", "people.yaml"])
+def test_a_file_that_cannot_be_read_is_a_warning(
+    project: Project, tmp_path: Path, name: str
+) -> None:
+    # A root of its own: other tests read the files of the clone.
+    own = Project(tmp_path / "root", project.home)
+    own.root.mkdir()
+    assert collect_status(own).faulty_files == ()
+    (own.root / name).write_text("targets: [\n")
+    found = collect_status(own)
+    assert [each for each in found.warnings if name in each and "Correct it" in each]
+    # The other file is as it was.
+    assert len(found.faulty_files) == 1
+
+
 def test_it_says_what_serves_since_when_by_whom_and_why(project: Project) -> None:
     context = LedgerOfTheDay(project.home, datetime(2030, 5, 1, 12, 0, tzinfo=UTC))
     context.release("1", "the first")
