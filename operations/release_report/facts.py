@@ -10,6 +10,7 @@ from operations.gate_report.fitness import fitness
 from operations.gate_report.report import identities_of
 from operations.history import History
 from operations.origin_text import describe_origin
+from registry.release.canary_series import CanaryLook, read_looks
 from registry.report.scored import Scored
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Facts:
     history: History
     """Entries about the model."""
     made_at: datetime
+    home: Path
 
     @property
     def subject(self) -> str:
@@ -85,13 +87,25 @@ class Facts:
                 events.append(entry)
         return tuple(events)
 
+    @property
+    def canaries(self) -> dict[int, tuple[CanaryLook, ...]]:
+        """What each canary of this version counted, by the entry with which it began."""
+        begun = [
+            each.generation for each in self.events if each.kind == "release_begun"
+        ]
+        return {entry: read_looks(self.home, entry) for entry in begun}
+
 
 def collect_facts(
-    judgement: "Judgement", history: History, made_at: datetime | None = None
+    judgement: "Judgement",
+    history: History,
+    home: Path,
+    made_at: datetime | None = None,
 ) -> Facts:
     """The facts of a judgement, as of now unless another time is given."""
     return Facts(
         judgement,
         history,
         made_at or datetime.now(UTC),
+        home,
     )

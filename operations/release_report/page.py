@@ -1,5 +1,6 @@
 """The page of a version as a whole: its scorecard's sections, between what became of it."""
 
+from operations.release_report.canaries import show_canaries
 from operations.release_report.facts import Facts
 from operations.release_report.record import show_events, show_identities, show_origin
 from operations.release_report.verdict import show_rules, show_sentence
@@ -21,6 +22,7 @@ def render_page(facts: Facts) -> str:
         show_rules(facts),
         show_scores(scored),
         show_differences(scored),
+        show_canaries(facts),
         show_slices(scored),
         show_regressions(scored),
         show_groups(scored),

@@ -51,7 +51,8 @@ def report_release(
 def make_page(judgement: "Judgement") -> str:
     """The page of a judged version, with the ledger's entries about it."""
     history = read_history(judgement.version.name)
-    return render_page(collect_facts(judgement, history))
+    home = find_project(Settings().home).home
+    return render_page(collect_facts(judgement, history, home))
 
 
 def file_name(version: ModelVersion) -> str:

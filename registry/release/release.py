@@ -41,6 +41,7 @@ from registry.ledger.state import (
     RecordedWish,
 )
 from registry.release.canary import Watch, next_of_bake, next_of_canary
+from registry.release.canary_series import note_look
 from registry.release.context import (
     ChangeRequest,
     ReleaseContext,
@@ -168,6 +169,9 @@ def drive_release(model: str, context: ReleaseContext, *, waits: bool = True) ->
         if is_watched:
             stalled_since = time.monotonic()
         stall = Stall(time.monotonic() - stalled_since, context)
+        # Before the next entry, so that the counts that decided are among them.
+        if is_watched:
+            _note(context, ledger_state.model(model), endpoint_state)
         body = next_entry(ledger_state, model, endpoint_state, stall)
         if body is None and is_watched and not waits:
             return
@@ -179,6 +183,17 @@ def drive_release(model: str, context: ReleaseContext, *, waits: bool = True) ->
         except (StaleGeneration, IllegalEntry):
             # Somebody else advanced or stopped the release: look again.
             continue
+
+
+def _note(
+    context: ReleaseContext, model_state: ModelState, endpoint_state: EndpointState
+) -> None:
+    note_look(
+        context.ledger.home,
+        model_state,
+        endpoint_state,
+        context.now(),
+    )
 
 
 def is_at_rest(model_state: ModelState) -> bool:

@@ -2,7 +2,9 @@
 
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -13,7 +15,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-from registry.ledger.entries import Registered, ReleaseBegun, RolledBack
+from registry.ledger.entries import Registered, RolledBack, Wished
 from registry.ledger.ledger import open_ledger
 from registry.mlflow.accounts import read_passwords, service_login
 from registry.mlflow.guarded_stores import APPROVE
@@ -30,6 +32,16 @@ from tests.support.promoted import (
 )
 from tests.support.waiting import SECONDS_AT_MOST, wait_until
 
+CANARY = """
+canary:
+  weights: [50]
+  window_s: 1
+  least_requests: 10
+  bake_s: 1
+  limits: {errors: 50, empties: 50, refusals: 50, repetition: 50, latency: 50, first_token: 50,
+    length: 50, texture: 50}
+"""
+"""Few requests are enough where much may be lost: the tests of the canary ask for more."""
 LINK_TO_REPORT = re.compile(r"\[The report of its last release\]\((\S+)\)")
 pytestmark = [pytest.mark.ci, needs_chromium]
 
@@ -113,6 +125,9 @@ def system(
     recorded: Checkout, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[System]:
     site = copy_checkout(recorded, tmp_path_factory.mktemp("pages") / "assay")
+    # From the first release on, so that the policy is the same for all of them.
+    policy = site.root / "registry/policies/default.yaml"
+    policy.write_text(policy.read_text() + CANARY)
     with system_of(site) as running:
         yield running
 
@@ -168,8 +183,16 @@ def test_the_dialog_shows_every_reason_and_a_fit_version_is_released_from_its_pa
     page.until_it_says("champion")
     page.keep("wish-granted", 700)
     wait_until(lambda: report_opens(system))
-    release_a_second_version(system)
-    assert serving(system) == ("2", "ann")
+    # The second version is tried on half of the requests, before it gets them all.
+    register_again(system)
+    page.open("2")
+    page.add_tag(RELEASE_REASON, "the second one may be better")
+    page.open("2")
+    with users(system):
+        page.set_alias(RELEASE)
+        wait_until(lambda: release_version(system) == "2")
+        assert serving(system) == ("2", "manager")
+    assert "canary_step" in kinds_of_version(system, "2")
     page.open()
     page.add_tag(RELEASE_REASON, "the second one is no better")
     page.open()
@@ -247,11 +270,9 @@ def copy_version(system: System) -> None:
     assert answer.json()["model_version"]["version"] == "2"
 
 
-def release_a_second_version(system: System) -> None:
-    """The same bytes under the next number: going back is the same for any others."""
+def register_again(system: System) -> None:
+    """Register the same bytes under the next number: a candidate that is as good."""
     ledger = open_ledger(system.checkout.home)
-    first = model_state(system.checkout).current
-    assert first is not None
     registered = ledger.state().registration(MODEL, "1")
     assert registered is not None
     copy_version(system)
@@ -259,14 +280,33 @@ def release_a_second_version(system: System) -> None:
     again = Registered(
         **made.model_dump(), by="ann", account="7 (ann)", logical_run="0" * 64
     )
-    registration = write(ledger, again)
-    judged = ledger.state().judged[first.judged]
-    verdict = judged.model_copy(update={"version": "2", "registration": registration})
-    release = first.release.model_copy(update={"version": "2"})
-    begun = ReleaseBegun(
-        release=release,
-        judged=write(ledger, verdict),
-        by="ann",
-        reason_sha256=first.reason_sha256,
-    )
-    write(ledger, begun)
+    write(ledger, again)
+
+
+@contextmanager
+def users(system: System) -> Iterator[None]:
+    """Somebody asks the endpoint all the time: without traffic a canary shows nothing."""
+    is_over = threading.Event()
+
+    def ask() -> None:
+        while not is_over.is_set():
+            system.answer()
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        asking.join(SECONDS_AT_MOST)
+
+
+def kinds_of_version(system: System, version: str) -> list[str]:
+    """The kinds of the ledger's entries from the wish for that version on."""
+    kinds: list[str] = []
+    for entry in open_ledger(system.checkout.home).entries():
+        body = entry.body
+        if isinstance(body, Wished) and body.version == version:
+            kinds = []
+        kinds.append(body.kind)
+    return kinds

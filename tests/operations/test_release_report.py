@@ -2,7 +2,7 @@
 
 import random
 import shutil
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -26,9 +26,11 @@ from pipelines.values.verdict import (
 )
 from registry.ledger.ledger import open_ledger
 from registry.mlflow.recorded import ModelVersion
+from registry.release.canary_series import CanaryLook
 from registry.report.html import cut, shown
 from registry.report.plot import thin_out
 from tests.support import trials
+from tests.support.canaries import counts, report
 from tests.support.html_page import HOSTILE, HTML, Page
 
 AT = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
@@ -86,7 +88,7 @@ def page_of(
     folder: Path, *entries: HistoryEntry, **more: Undecided | Rejection
 ) -> Page:
     judgement = judgement_of(folder, **more)
-    facts = collect_facts(judgement, History(entries, None), AT)
+    facts = collect_facts(judgement, History(entries, None), folder.parent / "home", AT)
     text = render_page(facts)
     assert len(text.encode()) < 2_000_000
     assert "http" not in text.replace("http-equiv", "")
@@ -111,6 +113,36 @@ def test_the_sentence_the_scores_and_the_events_are_on_the_page(folder: Path) ->
     card = Scorecard.read(folder / "scorecard.json")
     for digest in (card.evidence.sha256, card.adapter.sha256, card.spec.fingerprint):
         assert digest in page.words
+
+
+def test_a_canary_is_drawn_over_time_beside_its_baseline(folder: Path) -> None:
+    assert 'id="canaries"' not in page_of(folder, entry()).text
+    home = folder.parent / "home"
+    lines = [
+        CanaryLook(
+            at=AT + timedelta(seconds=number),
+            weight=5 if number < 3 else 25,
+            report=report(2, 7, candidate=counts(10 * number), baseline=counts(0)),
+        ).model_dump_json()
+        for number in range(6)
+    ]
+    (home / "canaries").mkdir()
+    # Half a line is what a driver that was killed leaves.
+    kept = "\n".join([*lines, lines[0][:50]])
+    (home / "canaries" / "2.jsonl").write_text(kept)
+    page = page_of(folder, entry())
+    assert 'id="canaries"' in page.text
+    assert (
+        "Release of entry 2: 50 requests of the candidate and 0 of the base"
+        in page.words
+    )
+    for title in ("errors", "latency, median", "characters, median"):
+        assert title in page.words
+    assert page.text.count('class="line candidate"') == 6
+    # A side without a request has no line, and not one at zero.
+    assert 'class="line baseline"' not in page.text
+    # Where the candidate's share changed, in each of the six pictures.
+    assert page.text.count(">25 %<") == 6
 
 
 def test_each_judged_metric_has_a_plot_of_systems_and_one_of_prompts(

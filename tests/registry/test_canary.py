@@ -1,5 +1,6 @@
 """What comes next in a canary, by what an endpoint counts."""
 
+import os
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -26,6 +27,7 @@ from registry.ledger.entries import (
 from registry.ledger.ledger import open_ledger
 from registry.release.brakes import roll_back
 from registry.release.canary import describe_canary
+from registry.release.canary_series import read_looks
 from registry.release.context import ChangeRequest, Patience
 from registry.release.following import EndpointState, EngineState, Route
 from registry.release.release import (
@@ -189,6 +191,29 @@ def test_memory_that_is_not_known_shows_nothing(serving: Bench) -> None:
     begun = at_weight(serving, 5)
     count(serving, begun, candidate=counts(memory=None))
     assert serving.next() is None
+
+
+def test_what_a_canary_counts_is_kept_for_its_curves_once_a_second(
+    serving: Bench,
+) -> None:
+    begun = at_weight(serving, 5)
+    count(serving, begun, step_requests=1, candidate=counts(3))
+    home = serving.ledger.home
+    for _ in range(3):
+        drive_release(MODEL, serving.context, waits=False)
+    (look,) = read_looks(home, begun)
+    assert (look.weight, look.report.candidate.requests) == (5, 3)
+    # A second ago by the file's own time: no test has to wait for it.
+    path = home / "canaries" / f"{begun}.jsonl"
+    os.utime(path, (1, 1))
+    drive_release(MODEL, serving.context, waits=False)
+    assert len(read_looks(home, begun)) == 2
+    # A folder in its place, as a disk that takes nothing: the release goes on.
+    path.unlink()
+    path.mkdir()
+    drive_release(MODEL, serving.context, waits=False)
+    assert read_looks(home, begun) == ()
+    assert step(serving) is not None
 
 
 def test_without_traffic_a_canary_pauses_and_is_aborted_after_max_pause(
