@@ -20,6 +20,7 @@ from registry.ledger.ledger import open_ledger
 from registry.mlflow.accounts import read_passwords, service_login
 from registry.mlflow.guarded_stores import APPROVE
 from registry.mlflow.recorded import CHAMPION, RELEASE, RELEASE_REASON
+from registry.release.canary_series import read_looks
 from tests.support.browser import FLEETING, chromium, needs_chromium
 from tests.support.journey import Checkout, copy_checkout
 from tests.support.ledgers import write
@@ -183,16 +184,7 @@ def test_the_dialog_shows_every_reason_and_a_fit_version_is_released_from_its_pa
     page.until_it_says("champion")
     page.keep("wish-granted", 700)
     wait_until(lambda: report_opens(system))
-    # The second version is tried on half of the requests, before it gets them all.
-    register_again(system)
-    page.open("2")
-    page.add_tag(RELEASE_REASON, "the second one may be better")
-    page.open("2")
-    with users(system):
-        page.set_alias(RELEASE)
-        wait_until(lambda: release_version(system) == "2")
-        assert serving(system) == ("2", "manager")
-    assert "canary_step" in kinds_of_version(system, "2")
+    release_the_second_by_a_canary(system, page)
     page.open()
     page.add_tag(RELEASE_REASON, "the second one is no better")
     page.open()
@@ -205,6 +197,29 @@ def test_the_dialog_shows_every_reason_and_a_fit_version_is_released_from_its_pa
     page.open()
     page.until_it_says("champion")
     page.keep("gone-back", 700)
+
+
+def release_the_second_by_a_canary(system: System, page: VersionPage) -> None:
+    """From its page: it is tried on half of the requests, before it gets them all."""
+    register_again(system)
+    # It was never compared with the first one, whose bytes it has.
+    waive(system.checkout, "comparator")
+    page.open("2")
+    page.write_tag(APPROVE, "I read its report, too")
+    wait_until(lambda: len(approvals(system)) == 2)
+    page.open("2")
+    page.add_tag(RELEASE_REASON, "the second one may be better")
+    page.open("2")
+    with users(system):
+        page.set_alias(RELEASE)
+        wait_until(lambda: release_version(system) == "2")
+        assert serving(system) == ("2", "manager")
+    current = model_state(system.checkout).current
+    assert current is not None
+    looks = read_looks(system.checkout.home, current.begun)
+    # What its report draws: of the step, in which each side answered.
+    assert {look.weight for look in looks} >= {50}
+    assert "canary_step" in kinds_since_the_wish(system, "2")
 
 
 def report_opens(system: System) -> bool:
@@ -301,7 +316,7 @@ def users(system: System) -> Iterator[None]:
         asking.join(SECONDS_AT_MOST)
 
 
-def kinds_of_version(system: System, version: str) -> list[str]:
+def kinds_since_the_wish(system: System, version: str) -> list[str]:
     """The kinds of the ledger's entries from the wish for that version on."""
     kinds: list[str] = []
     for entry in open_ledger(system.checkout.home).entries():
