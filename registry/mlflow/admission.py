@@ -17,9 +17,12 @@ from registry.mlflow.desk import Desk, request_of
 from registry.mlflow.guarded_stores import (
     Call,
     Rule,
+    all_of,
+    check_model_tags,
     inside,
     normalize,
     require_login,
+    tag_keys,
 )
 from registry.mlflow.recorded import (
     ANCHOR,
@@ -43,6 +46,12 @@ _NAMES_ITS_ALIAS = (
 _NO_ROLE = (
     "{by} is no release manager of this project. "
     "Ask {managers}, or have people.yaml give {by} that role"
+)
+_TAGGING = (
+    "set_model_version_tag",
+    "delete_model_version_tag",
+    "set_prompt_version_tag",
+    "delete_prompt_version_tag",
 )
 _MOST_AT_ONCE = 4
 _TOO_MANY = "Too many wishes wait for their answer. Set the alias again in a minute"
@@ -72,6 +81,7 @@ class Admission:
         return {
             "set_registered_model_alias": self.admit,
             "delete_registered_model_alias": self.refuse_deletion,
+            **dict.fromkeys(_TAGGING, all_of(check_model_tags, self.check_reason)),
         }
 
     def admit(self, call: Call) -> None:
@@ -94,6 +104,15 @@ class Admission:
         self._require_manager(call)
         if alias == RELEASE:
             self._take_wish(call)
+
+    def check_reason(self, call: Call) -> None:
+        """Let release managers alone say why: the wish that follows puts it under their name."""
+        if call.is_by_service:
+            return
+        name = str(call.arguments["name"])
+        keys = map(normalize, tag_keys(call.arguments))
+        if RELEASE_REASON in keys and call.reach.holds_model(call.store, name):
+            self._require_manager(call)
 
     def _require_plain_letters(self, call: Call, alias: str) -> None:
         """Refuse letters of other scripts: some look like those of `release` to people."""
@@ -163,11 +182,12 @@ class Admission:
             self._places.release()
         if not answer.is_granted:
             call.refuse(answer.text.strip().rstrip("."))
-        # A reason is for one wish: the next one says its own.
-        call.store.delete_model_version_tag(version.name, number, RELEASE_REASON)
-        # That the alias was put back once is no more so. No person may delete that tag.
-        if RELEASE_NOTE in version.tags:
-            with inside():
+        # The server's own changes: the wish is granted, whatever the person may do by now.
+        with inside():
+            # A reason is for one wish: the next one says its own.
+            call.store.delete_model_version_tag(version.name, number, RELEASE_REASON)
+            # That the alias was put back once is no more so. No person may delete that tag.
+            if RELEASE_NOTE in version.tags:
                 call.store.delete_model_version_tag(version.name, number, RELEASE_NOTE)
 
     def _package_of(self, version: Any) -> str:

@@ -20,6 +20,8 @@ from registry.mlflow.acting import NOBODY, current_account
 from registry.mlflow.connection import EXPERIMENT, REVIEWS
 
 _PREFIX = "assay."
+_OF_MLFLOW = "mlflow."
+"""What a tag begins with that MLflow obeys or shows as a fact: who made a run, what is hidden."""
 _READS = (
     "batch_get_",
     "calculate_",
@@ -247,6 +249,38 @@ def check_tags(call: Call) -> None:
             )
 
 
+def check_record_tags(call: Call) -> None:
+    """For tags of runs and logged models.
+
+    MLflow's page says by its own tags who made a run, of which code, and what came of it.
+    """
+    check_tags(call)
+    if not call.is_by_service and has_tag_of_mlflow(call):
+        call.reach.check_records(call)
+
+
+def check_model_tags(call: Call) -> None:
+    """For tags of models and versions.
+
+    By one of its own tags MLflow takes a model for a prompt, which it then shows nobody as a model.
+    """
+    check_tags(call)
+    if call.is_by_service or not has_tag_of_mlflow(call):
+        return
+    name = str(call.arguments["name"])
+    if call.reach.holds_model(call.store, name):
+        reason = call.reach.explain_model(name)
+        call.refuse(
+            f"{reason}: tags of MLflow's own are written by {call.reach.service!r} alone"
+        )
+
+
+def has_tag_of_mlflow(call: Call) -> bool:
+    """Whether the call would write or delete a tag that means something to MLflow itself."""
+    keys = map(normalize, tag_keys(call.arguments))
+    return any(key.startswith(_OF_MLFLOW) for key in keys)
+
+
 def tag_keys(arguments: Mapping[str, Any]) -> Iterator[str]:
     """Every tag that the call would write, in whichever form its method takes it."""
     # As entities with a key, as a mapping, or one key alone.
@@ -393,7 +427,7 @@ def check_experiment_name(call: Call) -> None:
 
 def check_batch(call: Call) -> None:
     """Tags alone may be written as by `set_tag`; numbers and parameters are the runner's."""
-    check_tags(call)
+    check_record_tags(call)
     # People may tag Assay's runs, with tags of their own.
     if call.arguments.get("metrics") or call.arguments.get("params"):
         check_experiment(call)
@@ -494,14 +528,14 @@ TRACKING: Mapping[str, Rule] = {
     "create_experiment": all_of(check_tags, check_experiment_name, check_no_location),
     **_for_methods(check_experiment, "delete_experiment", "restore_experiment"),
     "rename_experiment": all_of(check_experiment, check_experiment_name),
+    **_for_methods(check_tags, "set_experiment_tag", "delete_experiment_tag"),
     **_for_methods(
-        check_tags,
-        "set_experiment_tag",
-        "delete_experiment_tag",
+        check_record_tags,
         "set_tag",
         "delete_tag",
+        "set_logged_model_tags",
+        "delete_logged_model_tag",
     ),
-    **_for_methods(check_tags, "set_logged_model_tags", "delete_logged_model_tag"),
     **_for_methods(
         all_of(check_experiment, check_tags), "create_run", "create_logged_model"
     ),
@@ -593,12 +627,13 @@ TRACKING: Mapping[str, Rule] = {
 }
 MODELS: Mapping[str, Rule] = {
     **_for_methods(
-        check_tags,
+        check_model_tags,
         "create_registered_model",
         "set_registered_model_tag",
         "delete_registered_model_tag",
+        "set_model_version_tag",
+        "delete_model_version_tag",
     ),
-    **_for_methods(check_tags, "set_model_version_tag", "delete_model_version_tag"),
     **_for_methods(
         check_model,
         "update_registered_model",
@@ -623,7 +658,7 @@ MODELS: Mapping[str, Rule] = {
         "delete_prompt_version",
     ),
     **_for_methods(
-        check_tags,
+        check_model_tags,
         "set_prompt_tag",
         "delete_prompt_tag",
         "set_prompt_version_tag",

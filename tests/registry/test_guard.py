@@ -312,6 +312,15 @@ def on_runs(site: Site, user: str) -> Attacks:
         "set-tag on one's own run",
         site.post(user, "runs/set-tag", run_id=own_run, **OURS),
     )
+    for key in ("mlflow.user", "mlflow.note.content", "mlflow.runName", "ＭLflow.user"):
+        tag = {"key": key, "value": "mallory"}
+        yield f"set-tag {key}", site.post(user, "runs/set-tag", run_id=run, **tag)
+        batch = {"run_id": run, "tags": [tag]}
+        yield f"log-batch of {key}", site.post(user, "runs/log-batch", **batch)
+    yield (
+        "delete MLflow's own tag",
+        site.post(user, "runs/delete-tag", run_id=run, key="mlflow.runName"),
+    )
     yield "delete-tag", site.post(user, "runs/delete-tag", run_id=run, key=AUTHOR)
     yield (
         "log-batch of tags",
@@ -369,6 +378,15 @@ def on_logged_models(site: Site, user: str) -> Attacks:
         "delete a logged model",
         site.ask(user, "DELETE", f"api/2.0/mlflow/logged-models/{site.logged}"),
     )
+    yield (
+        "tag a logged model with MLflow's own",
+        site.ask(
+            user,
+            "PATCH",
+            f"api/2.0/mlflow/logged-models/{site.logged}/tags",
+            json={"tags": [{"key": "mlflow.user", "value": "mallory"}]},
+        ),
+    )
     status = {"model_id": site.logged, "status": "LOGGED_MODEL_UPLOAD_FAILED"}
     yield (
         "end a logged model",
@@ -411,6 +429,17 @@ def on_models(site: Site, user: str) -> Attacks:
             ),
         )
     version = {"name": MODEL, "version": "1"}
+    # MLflow shows a prompt nobody as a model: not even the service account would find it.
+    for key in (
+        "mlflow.prompt.is_prompt",
+        "mlflow.user",
+        "mlflow.p\u200brompt.is_prompt",
+    ):
+        tag = {"key": key, "value": "true"}
+        answer = site.post(user, "model-versions/set-tag", **version, **tag)
+        yield f"tag {key!r} of a version", answer
+        answer = site.post(user, "registered-models/set-tag", name=MODEL, **tag)
+        yield f"tag {key!r} of a model", answer
     yield (
         "tag of a version",
         site.post(

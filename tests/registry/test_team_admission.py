@@ -168,6 +168,9 @@ def test_a_release_manager_is_refused_with_the_reason_and_what_serves_stays(
     assert "set the tag `release_reason`" in sentence(alias(site, "ann", RELEASE))
     assert "eve is no release manager" in sentence(alias(site, "eve", RELEASE))
     tag = {"name": MODEL, "version": "1", "key": RELEASE_REASON, "value": "better"}
+    # It would go on record as ann's.
+    words = sentence(site.post("eve", "model-versions/set-tag", **tag))
+    assert "eve is no release manager" in words
     assert site.post("ann", "model-versions/set-tag", **tag).status_code == 200
     with controller(site, "Nobody rated it, and the policy asks for 3."):
         said = sentence(alias(site, "ann", RELEASE))
@@ -336,7 +339,11 @@ def on_models(site: Site, user: str) -> Attacks:
             f"stage {stage}",
             site.post(user, "model-versions/transition-stage", **body),
         )
-    for key in (PACKAGE, PACKAGE.upper(), "ａssay.x", "assay\u200b.x", " assay.x"):
+    hidden = ("mlflow.prompt.is_prompt", "ＭLflow.prompt.is_prompt")
+    for key in (
+        *(PACKAGE, PACKAGE.upper(), "ａssay.x", "assay\u200b.x", " assay.x"),
+        *hidden,
+    ):
         tag = {"key": key, "value": "1"}
         yield (
             f"tag {key!r}",
@@ -346,6 +353,11 @@ def on_models(site: Site, user: str) -> Attacks:
         yield f"model's tag {key!r}", answer
     for name, path, body in (
         ("tag gone", "model-versions/delete-tag", {**version, "key": PACKAGE}),
+        (
+            "MLflow's tag gone",
+            "model-versions/delete-tag",
+            {**version, "key": hidden[0]},
+        ),
         ("version gone", "model-versions/delete", version),
         ("model gone", "registered-models/delete", model),
     ):
@@ -372,6 +384,7 @@ def on_registration(site: Site, user: str) -> Attacks:
         [OURS],
         [{"key": "approve", "value": "x"}],
         [{"key": "Assay.x", "value": "1"}],
+        [{"key": "mlflow.prompt.is_prompt", "value": "true"}],
     ):
         body = {"source": source, "model_id": logged, "tags": tags}
         answer = site.post(user, "model-versions/create", name=MODEL, **body)
@@ -407,6 +420,7 @@ def on_records(site: Site, user: str) -> Attacks:
         ("runs/log-batch", {**run, "tags": [OURS]}),
         ("runs/log-inputs", {**run, "models": _models(logged)}),
         ("runs/set-tag", {**run, **OURS}),
+        ("runs/set-tag", {**run, "key": "mlflow.user", "value": "mallory"}),
         ("runs/delete-tag", {**run, "key": "assay.by"}),
         ("runs/update", {**run, "status": "FAILED"}),
         ("experiments/delete", {"experiment_id": site.experiment}),

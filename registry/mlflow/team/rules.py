@@ -19,6 +19,7 @@ from registry.mlflow.guarded_stores import (
     Call,
     Rule,
     check_tags,
+    has_tag_of_mlflow,
     normalize,
     require_login,
     tag_keys,
@@ -48,6 +49,8 @@ def check_registration(call: Call) -> None:
     # Who registers must not approve in the same breath.
     if APPROVE in keys:
         call.refuse(f"The tag {APPROVE!r} is set on the page of a registered version")
+    if has_tag_of_mlflow(call):
+        call.refuse("Leave tags of MLflow's own out: one makes a prompt of a version")
     source = str(arguments["source"])
     named = _LOGGED_MODEL.fullmatch(source)
     # Files of a run can be uploaded again, and those elsewhere are out of this server's sight.
