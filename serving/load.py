@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from core.errors import ServingError
 from pipelines.models.language_model import Precision, load_language_model
@@ -57,7 +58,20 @@ def load_engine(config: EngineConfig) -> Engine:
         precision,
         package.adapter_folder if package else None,
     )
+    copy_weights(language.model)
     return TransformersEngine(language, specs)
+
+
+def copy_weights(model: Any) -> None:
+    """Give the process weights of its own, where the loader left them in the base's files.
+
+    transformers maps a file whose precision is the one that is asked for. Whoever writes into that
+    file later would change the answers of a release, and who shortens it would end the process.
+    """
+    # One by one: never two copies of all weights at once.
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.device.type == "cpu":
+            tensor.data = tensor.data.clone()
 
 
 def base_model_name(base: BaseModelManifest) -> str:

@@ -56,6 +56,25 @@ def test_the_loaded_engine_gives_the_scored_answers(
     assert [answer(engine, each) for each in known] == [each.text for each in known]
 
 
+def test_a_base_that_changes_on_the_disk_later_does_not_change_the_answers(
+    served: Served, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(served.config.base_folder, tmp_path / "base"))
+    loaded = load_engine(replace(served.config, base_folder=folder))
+    known = open_package(served.package, served.base).known_answers
+    weights = folder / "model.safetensors"
+    size = weights.stat().st_size
+    # In place, as one who may write the file would: the loader may have mapped it.
+    with weights.open("r+b") as stream:
+        stream.seek(size // 4)
+        stream.write(b"\x3f" * (size // 2))
+    try:
+        answers = [answer(loaded, each) for each in known]
+    finally:
+        loaded.close()
+    assert answers == [each.text for each in known]
+
+
 def test_what_is_loaded_bears_the_fingerprint_that_was_scored(
     served: Served, engine: Engine
 ) -> None:
