@@ -2,7 +2,7 @@
 
 | user | for | may |
 | --- | --- | --- |
-| `admin` | the platform's admin | all but change Assay's records, and make users |
+| `admin` | the platform's admin | make users; all but change Assay's records and account |
 | `manager` | the release manager | edit own runs, reviews, models; Assay's aliases and tags |
 | `scientist` | data scientists | edit runs and reviews, make own models, read the others |
 | `assay` | worker and controller | make, edit and delete runs, versions, aliases; no users |
@@ -18,7 +18,8 @@ the next start.
 import json
 import secrets
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,36 @@ def let_review(home: Path, users: Iterable[str], experiment: str) -> None:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+
+
+def keep_service_login() -> None:
+    """Let no request change or delete the service account, not even the admin's.
+
+    Whoever gives it a password can act as it. The home's file has its password, and each start sets
+    that one.
+    """
+    from mlflow.server.auth import store
+
+    for name in ("update_user", "delete_user"):
+        plain = getattr(store, name)
+        setattr(store, name, _without_service(plain))
+
+
+def _without_service(plain: Callable[..., Any]) -> Callable[..., Any]:
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
+
+    @wraps(plain)
+    def change(username: str, *positional: Any, **named: Any) -> Any:
+        if username == SERVICE:
+            raise MlflowException(
+                f"The account {SERVICE!r} is that of Assay itself, and nobody changes it here. "
+                "Delete passwords.json of the home, and the next start gives new passwords.",
+                error_code=PERMISSION_DENIED,
+            )
+        return plain(username, *positional, **named)
+
+    return change
 
 
 def write_settings(home: Path) -> Path:

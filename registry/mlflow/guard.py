@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Match, Mount
 
 from core.errors import RegistryError
-from registry.mlflow.accounts import SERVICE
+from registry.mlflow.accounts import SERVICE, keep_service_login
 from registry.mlflow.acting import remember_requests, take_requests
 from registry.mlflow.admission import Admission
 from registry.mlflow.announced import announcing
@@ -159,6 +159,7 @@ def guarded_app() -> Any:
     initialize_backend_stores()
     app = create_app()
     let_service_keep_webhooks(SERVICE)
+    keep_service_login()
     # After MLflow has prepared its database, which it does on its own account.
     take_requests()
     # A mount is flask's application: its routes change things through the guarded stores alone.

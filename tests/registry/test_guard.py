@@ -491,6 +491,17 @@ def on_other_routes(site: Site, user: str) -> Attacks:
             user, "POST", "ajax-api/3.0/mlflow/assistant/skills/install", json=skills
         ),
     )
+    # With another password anybody could be the service account.
+    for name in ("assay", "ａssay"):
+        chosen = {"username": name, "password": "chosen by mallory"}
+        named = {"username": name, "is_admin": True}
+        url = "api/2.0/mlflow/users"
+        answer = site.ask(user, "PATCH", f"{url}/update-password", json=chosen)
+        yield f"password of {name}", answer
+        answer = site.ask(user, "PATCH", f"{url}/update-admin", json=named)
+        yield f"admin {name}", answer
+        answer = site.ask(user, "DELETE", f"{url}/delete", json={"username": name})
+        yield f"delete {name}", answer
     query = {"query": 'mutation { testMutation(inputString: "x") { outputString } }'}
     yield (
         "graphql",
