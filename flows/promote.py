@@ -262,7 +262,8 @@ def judge_and_record(
 ) -> tuple[Candidate | Rejection | Undecided, LedgerState]:
     """Judge the version, and record the verdict in the ledger and on the version's page."""
     version, finalist = judged.version, judged.finalist
-    verdict = decide(judged, context.ledger.state())
+    looked_at = context.ledger.state()
+    verdict = decide(judged, looked_at)
     policy = load_policy(judged.policy)
     subject = Subject(
         version.name,
@@ -272,7 +273,12 @@ def judge_and_record(
         policy.gates.judge.approvals,
         policy.gates.judge.waivers_by,
     )
-    ledger_state = record_judgement(context.ledger, subject, verdict)
+    ledger_state = record_judgement(
+        context.ledger,
+        subject,
+        verdict,
+        looked_at,
+    )
     _annotate_page(
         store,
         version,

@@ -73,11 +73,16 @@ class Subject:
 
 
 def record_judgement(
-    ledger: Ledger, subject: Subject, verdict: Candidate | Rejection | Undecided
+    ledger: Ledger,
+    subject: Subject,
+    verdict: Candidate | Rejection | Undecided,
+    looked_at: LedgerState | None = None,
 ) -> LedgerState:
     """Enter what `judge` answered, whatever it was, and keep its text under its digest.
 
     A candidate names the entry that registered it; without one the ledger permits no release.
+    `ReleaseError` where an approval of the state that `judge` looked at does not stand any more:
+    evidence takes minutes to judge, in which somebody may take it back.
     """
     # Only a candidate has a registration and waivers to release it by.
     candidate = verdict if isinstance(verdict, Candidate) else None
@@ -95,7 +100,27 @@ def record_judgement(
         approvals_asked=subject.approvals_asked,
         waivers_by=subject.waivers_by,
     )
-    return append(ledger, lambda _: body)
+
+    def make_entry(ledger_state: LedgerState) -> Body:
+        _check_approvals_stand(subject, looked_at or ledger_state, ledger_state)
+        return body
+
+    return append(ledger, make_entry)
+
+
+def _check_approvals_stand(
+    subject: Subject, looked_at: LedgerState, ledger_state: LedgerState
+) -> None:
+    standing = {approval.generation for approval in ledger_state.approvals}
+    for approval in looked_at.approvals:
+        is_of_model = approval.model == subject.model
+        is_about_it = is_of_model and approval.version == subject.version
+        if is_about_it and approval.generation not in standing:
+            raise ReleaseError(
+                f"The approval of {approval.by} (entry {approval.generation}) was taken back while "
+                f"version {subject.version} of {subject.model} was judged, so that this verdict "
+                "does not count. Ask again."
+            )
 
 
 def release(

@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 
 from core.errors import ReleaseError
+from pipelines.values.verdict import Finding, Undecided
 from registry.ledger.entries import Registered
 from registry.ledger.ledger import Ledger, open_ledger
 from registry.release.approvals import Target, approve, describe_approvals, withdraw
 from registry.release.context import ChangeRequest
 from registry.release.people import DEFAULT
+from registry.release.release import Subject, record_judgement
 from tests.support.ledgers import MODEL, registered
 
 TARGET = Target(MODEL, "1")
@@ -71,3 +73,24 @@ def test_of_a_version_without_its_authors_account_nobody_is_told_from_the_author
     with pytest.raises(ReleaseError, match="does not have the role approver"):
         approve(TARGET, nobody, DEFAULT, ledger)
     assert approvals(ledger) == 0
+
+
+def test_a_verdict_does_not_count_where_an_approval_was_taken_back_meanwhile(
+    ledger: Ledger,
+) -> None:
+    approve(TARGET, ANN, DEFAULT, ledger)
+    looked_at = ledger.state()
+    subject = Subject(MODEL, "1", "a" * 64, None)
+    missing = Finding(rule="freshness", outcome="undecided", text="It is old")
+    verdict = Undecided(gate="judge", findings=(missing,), policy_sha256="f" * 64)
+    record_judgement(ledger, subject, verdict, looked_at)
+    withdraw(TARGET, ANN, ledger)
+    with pytest.raises(
+        ReleaseError, match=r"approval of manager \(entry 3\) was taken"
+    ):
+        record_judgement(ledger, subject, verdict, looked_at)
+    assert len(ledger.state().judged) == 1
+    # What somebody says of another version is none of its business.
+    other = Subject(MODEL, "2", "a" * 64, None)
+    record_judgement(ledger, other, verdict, looked_at)
+    assert len(ledger.state().judged) == 2
