@@ -5,6 +5,8 @@ Run it as `python infra/deps.py`.
 
 import json
 import sys
+from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -46,13 +48,19 @@ def paths_of(module: str) -> list[str]:
 
 def distributions(names: set[str]) -> set[str]:
     """Names on the package index of the libraries among imported modules."""
-    by_module = packages_distributions()
+    by_module = installed_distributions()
     others = {
         name.split(".")[0] for name in names if not name.startswith(OURS)
     } - sys.stdlib_module_names
     found = {each.lower() for name in others for each in by_module.get(name, [])[:1]}
     found |= {each for name in found for each in BEHIND.get(name, ())}
     return found - WITHOUT_EFFECT
+
+
+@cache
+def installed_distributions() -> Mapping[str, list[str]]:
+    """By module; asked once, since every installed file's name is read for it."""
+    return packages_distributions()
 
 
 def stage_list() -> dict[str, dict[str, list[str]]]:
