@@ -70,6 +70,7 @@ def test_what_was_seen_of_the_base_is_told_once_and_kept_with_the_run(
         assert judged.result.out.count(line) == 1, line
 
 
+@pytest.mark.ci
 def test_what_was_seen_of_the_base_is_told_where_the_cache_answers(
     judged: Journey, tmp_path: Path
 ) -> None:

@@ -16,6 +16,9 @@ from tests.support.journey import Checkout, Package, invoke
 from tests.support.ledgers import tamper
 from tests.support.released import checkout_of, make_home
 
+# Quick are the audit's own tests, and the endpoint's of a ledger that was put back or cut.
+pytestmark = pytest.mark.ci
+
 MOVE = "UPDATE entries SET generation = %d WHERE generation = %d"
 EXCHANGED = tuple(
     move for places in ((99, 6), (6, 7), (7, 99)) for move in (MOVE % places,)

@@ -95,6 +95,7 @@ def test_behind_another_release_it_waits_no_longer_than_it_may(site: Checkout) -
     assert "Another release is on its way" in refusal.err
 
 
+@pytest.mark.ci
 def test_an_interrupted_wait_leaves_the_release_to_the_controller(
     served: Checkout,
 ) -> None:

@@ -632,6 +632,7 @@ def test_an_engine_that_is_killed_under_load_comes_back_by_itself(
     ] == []
 
 
+@pytest.mark.ci
 def test_when_all_that_served_is_revoked_the_base_answers_without_a_gap_and_the_adapter_is_unloaded(
     home: Home,
 ) -> None:

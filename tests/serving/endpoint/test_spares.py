@@ -211,6 +211,7 @@ def test_a_spare_process_whose_code_changed_loads_nothing(tmp_path: Path) -> Non
     assert f"{module} changed since this process imported it" in errors
 
 
+@pytest.mark.ci
 def test_code_that_only_another_environment_linked_is_the_same_code(
     tmp_path: Path,
 ) -> None:
@@ -225,6 +226,7 @@ def test_code_that_only_another_environment_linked_is_the_same_code(
         assert process.stdout.readline() == f"{BEGINS}\n"
 
 
+@pytest.mark.ci
 def test_a_spare_process_that_is_told_nonsense_ends_and_repeats_nothing_of_it() -> None:
     line = instructions().replace("arguments", "argument")
     with spare_process() as process:
