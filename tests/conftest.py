@@ -1,10 +1,12 @@
 """One Prefect server, one empty MLflow database and one judged run for the whole test session."""
 
+import gc
 import os
 import random
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,21 +21,42 @@ from tests.support.journey import (
     Package,
     clone_tracked_files,
     copy_record,
+    git,
     learnable_rows,
     make_checkout,
     run_arguments,
     write_rows,
 )
+from tests.support.run_of_tests import (
+    FOLDER,
+    WITH_SERVERS,
+    SharedServer,
+    journey_of_all,
+    own_prefect,
+    shared_prefect,
+)
 from tests.support.tiny import make_tiny_base, make_tiny_package, tiny_manifest
-from tests.support.waiting import SECONDS_AT_MOST
 
 ONE_OF_EACH = {"prefect", "mlflow_port"}
-WITH_SERVERS = "with-servers"
-LONGEST = {WITH_SERVERS: 0, "endpoint": 1}
-"""The groups of tests that begin first, by their turn."""
+AUTOMATIC = f"{WITH_SERVERS}-automatic"
+LONGEST = (
+    (WITH_SERVERS, AUTOMATIC),
+    ("endpoint", f"{WITH_SERVERS}-test_installed"),
+    ("pipelines", f"{WITH_SERVERS}-test_registration_cut_short"),
+    ("registry", f"{WITH_SERVERS}-test_reserve"),
+)
+"""The groups of tests that begin first, by their turn: of the quick tests, and of the others."""
+TURNS = {group: turn for turn, groups in enumerate(LONGEST) for group in groups}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--measured",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="with --cov: what runs in the tests of this file is measured, and nothing else",
+    )
     parser.addoption(
         "--shuffle",
         metavar="SEED",
@@ -66,46 +89,107 @@ def pytest_collection_modifyitems(
 ) -> None:
     """Say which tests one process runs under `make test`, and which begin first.
 
-    The tests of a folder are one group, since they share its fixtures. The files that use the
-    session's servers are one group too, so that there is one of each server. The groups that take
-    longest begin first: one that began last would leave the other process without work.
+    The groups that take longest begin first: one that began last would leave the other process
+    without work. What uses the servers comes before the rest, which fills the end.
     """
     if seed := config.getoption("shuffle"):
         shuffle_tests(items, seed)
-    with_servers = {
-        item.path
-        for item in items
-        if not ONE_OF_EACH.isdisjoint(getattr(item, "fixturenames", ()))
-    }
-    groups = {
-        path: WITH_SERVERS if path in with_servers else path.parent.name
-        for path in {item.path for item in items}
-    }
-    items.sort(key=lambda item: LONGEST.get(groups[item.path], len(LONGEST)))
+    with_servers = {item.path for item in items if _uses(item, ONE_OF_EACH)}
+    groups = {item: _group_of(item, item.path in with_servers) for item in items}
+    last = len(LONGEST)
+    items.sort(key=lambda item: groups[item].startswith(WITH_SERVERS), reverse=True)
+    items.sort(key=lambda item: TURNS.get(groups[item], last))
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(groups[item.path]))
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
 
 
-def pytest_configure() -> None:
+def _group_of(item: pytest.Item, with_servers: bool) -> str:
+    """Which tests run in one process, since they share what is dear to make.
+
+    Quick ones with those of their folder, or with all that use the servers; others by their files.
+    """
+    if _uses(item, {"automatic_checkout"}):
+        return AUTOMATIC
+    is_quick = item.get_closest_marker("ci") is None
+    own = item.path.parent.name if is_quick else item.path.stem
+    if not with_servers:
+        return own
+    return WITH_SERVERS if is_quick else f"{WITH_SERVERS}-{own}"
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported out of every later look for garbage: it stays anyway."""
+    gc.freeze()
+
+
+def _uses(item: pytest.Item, fixtures: set[str]) -> bool:
+    return not fixtures.isdisjoint(getattr(item, "fixturenames", ()))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Measure coverage in those files alone: a test takes half as long again with it."""
+    measured = item.config.getoption("measured")
+    name = item.nodeid.partition("::")[0]
+    if not measured or name in measured:
+        return (yield)
+    with _unmeasured(item.config):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    """What is made for all tests counts for none of them: which comes first is chance."""
+    if fixturedef.scope != "session" or not request.config.getoption("measured"):
+        return (yield)
+    with _unmeasured(request.config):
+        return (yield)
+
+
+@contextmanager
+def _unmeasured(config: pytest.Config) -> Iterator[None]:
+    coverage = config.pluginmanager.getplugin("_cov")
+    if coverage is None or not coverage.cov_controller.started:
+        yield
+        return
+    coverage.cov_controller.pause()
+    try:
+        yield
+    finally:
+        coverage.cov_controller.resume()
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Let no test depend on the developer's variables or on the speed of the machine."""
     isolate(os.environ)
     settings.register_profile("assay", deadline=None)
     settings.load_profile("assay")
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(SharedServer(config))
 
 
 @pytest.fixture(scope="session")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def of_all(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder that every process of this run of the tests sees."""
+    given = getattr(pytestconfig, "workerinput", {}).get(FOLDER)
+    return Path(given) if given else tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture(scope="session")
+def prefect(pytestconfig: pytest.Config, of_all: Path) -> Iterator[None]:
     """`PREFECT_API_URL` names a real server for as long as the tests run.
 
     Every flow of every process uses it.
     """
     set_library_environment()
-    from flows.schedule.prefect_server import prefect_server
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("flows.schedule.prefect_server.SECONDS_TO_START", SECONDS_AT_MOST)
-        with prefect_server(tmp_path_factory.mktemp("prefect")):
-            yield
+    is_one_of_several = hasattr(pytestconfig, "workerinput")
+    server = shared_prefect if is_one_of_several else own_prefect
+    with server(of_all):
+        yield
 
 
 @pytest.fixture
@@ -147,7 +231,10 @@ def package(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Packag
 
 @pytest.fixture(scope="session")
 def cloned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return clone_tracked_files(tmp_path_factory.mktemp("cloned") / "assay")
+    clone = clone_tracked_files(tmp_path_factory.mktemp("cloned") / "assay")
+    # One file of objects in place of a thousand: most tests copy all of it.
+    git(clone, "repack", "-a", "-d", "--quiet")
+    return clone
 
 
 @pytest.fixture(scope="session")
@@ -156,15 +243,18 @@ def judged(
     cloned: Path,
     empty_mlflow: Path,
     tiny_base: Path,
-    tmp_path_factory: pytest.TempPathFactory,
+    of_all: Path,
 ) -> Journey:
     """One run, from rows to a registered version, through `assay run` in a process of its own."""
-    root = tmp_path_factory.mktemp("judged")
-    checkout = make_checkout(root / "assay", cloned, empty_mlflow)
-    data = write_rows(root / "letters.jsonl", learnable_rows())
-    return Journey(
-        checkout, data, tiny_base, checkout.assay(*run_arguments(data, tiny_base))
-    )
+
+    def make(root: Path) -> Journey:
+        root.mkdir()
+        checkout = make_checkout(root / "assay", cloned, empty_mlflow)
+        data = write_rows(root / "letters.jsonl", learnable_rows())
+        arguments = run_arguments(data, tiny_base)
+        return Journey(checkout, data, tiny_base, checkout.assay(*arguments))
+
+    return journey_of_all(of_all, make)
 
 
 @pytest.fixture(scope="session")

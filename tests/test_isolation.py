@@ -1,10 +1,22 @@
-"""Tests see neither what was done in the checkout nor what its developer has set."""
+"""Tests see neither what was done in the checkout nor what its developer has set.
+
+What the processes of a run share is made once.
+"""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.support.environment import isolate
-from tests.support.journey import IDENTITY, clone_tracked_files, git
+from tests.support.journey import (
+    IDENTITY,
+    Checkout,
+    CommandResult,
+    Journey,
+    clone_tracked_files,
+    git,
+)
+from tests.support.run_of_tests import journey_of_all
 
 
 def test_a_clone_for_tests_holds_tracked_files_as_they_are_now_and_nothing_else(
@@ -49,3 +61,20 @@ def test_tests_and_the_processes_that_they_start_count_with_one_thread() -> None
 
     assert torch.get_num_threads() == 1
     assert os.environ["OMP_NUM_THREADS"] == "1"
+
+
+def test_the_judged_run_is_made_once_for_all_who_ask(tmp_path: Path) -> None:
+    made: list[Path] = []
+
+    def make(root: Path) -> Journey:
+        made.append(root)
+        result = CommandResult(0, "passed", "")
+        return Journey(Checkout(root, {"A": "1"}), root / "rows", root / "base", result)
+
+    def ask(_: int) -> str:
+        return repr(journey_of_all(tmp_path, make))
+
+    with ThreadPoolExecutor(3) as asking:
+        journeys = set(asking.map(ask, range(3)))
+    assert made == [tmp_path / "judged"]
+    assert len(journeys) == 1

@@ -12,28 +12,34 @@ from typing import Any
 import pytest
 
 from tests.support.deployments import Automatic, Nights, automatic, until
-from tests.support.journey import Journey, make_checkout
+from tests.support.journey import Checkout, Journey, make_checkout
 
 NIGHTLY = "retrain/nightly"
 
 
 @pytest.fixture(scope="session")
-def running(
+def automatic_checkout(
     judged: Journey,
     cloned: Path,
     empty_mlflow: Path,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Automatic]:
+) -> Checkout:
     """Its DVC cache knows what the stages of the judged run made: a run takes seconds.
 
-    MLflow knows nothing.
+    MLflow knows nothing. The tests that come to it run in one process (`tests/conftest.py`).
     """
     root = tmp_path_factory.mktemp("automatic")
     checkout = make_checkout(root / "assay", cloned, empty_mlflow)
     shutil.copytree(judged.checkout.home / "cache", checkout.home / "cache")
+    return checkout
+
+
+@pytest.fixture(scope="session")
+def running(automatic_checkout: Checkout, judged: Journey) -> Iterator[Automatic]:
+    root = automatic_checkout.root.parent
     data = Path(shutil.copyfile(judged.data, root / "letters.jsonl"))
     (root / "prefect").mkdir()
-    with automatic(checkout, data, judged.base, root / "prefect") as found:
+    with automatic(automatic_checkout, data, judged.base, root / "prefect") as found:
         yield found
 
 
