@@ -12,7 +12,7 @@ TWO_PROCESSES := -n 2 --dist loadgroup --no-loadscope-reorder
 demo: .venv/ready
 	$(BIN)/assay demo
 
-# In CI the same tests also measure coverage: every branch of the gates must run, the rest is reported.
+# In CI the gates' own tests also measure coverage: every branch of the gates must run.
 test: .venv/ready
 	$(if $(CI),infra/coverage.sh,$(BIN)/pytest) $(TWO_PROCESSES)
 
