@@ -78,7 +78,7 @@ class VersionPage:
         self._click(f"{section}//button[normalize-space()='Add']")
 
     def set_alias(self, alias: str) -> None:
-        self._click("//button[@title='Edit aliases']")
+        self._click("//button[@title='Edit aliases' or @title='Add aliases']")
         box = "//div[@role='dialog']//input[@role='combobox']"
         self._wait(lambda: bool(self._all(box)))
         self._browser.find_element(By.XPATH, box).send_keys(alias, Keys.ENTER)
