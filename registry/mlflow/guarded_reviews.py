@@ -1,8 +1,8 @@
 """Reviews on MLflow's server: who wrote a rating is who was logged in, whatever the call says.
 
-MLflow takes the source of an assessment from the caller. In the experiment of reviews it is the
-account of the request here; nobody changes or takes back what somebody else wrote; queues and
-questions are the service account's.
+MLflow takes the source and the time of an assessment from the caller. In the experiment of reviews
+they are the account and the moment of the request here. A rating is corrected by another one that
+overrides it, so that each one stays on record; queues and questions are the service account's.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,14 +19,28 @@ def sign_assessment(call: Call) -> None:
         return
     from mlflow.entities import AssessmentSource
 
-    assessment = call.arguments.get("assessment")
-    if assessment is None:
-        _check_own(call, str(call.arguments["assessment_id"]))
-        return
-    # What overrides another assessment makes that one invalid.
+    assessment = call.arguments["assessment"]
+    # Nobody speaks in the place of somebody else.
     if assessment.overrides:
         _check_own(call, str(assessment.overrides))
     assessment.source = AssessmentSource("HUMAN", call.by)
+    # The store then takes its own clock: a caller's could be before the end of the review.
+    assessment.create_time_ms = None
+    assessment.last_update_time_ms = None
+
+
+def keep_ratings(call: Call) -> None:
+    """Refuse to change a rating in its place, or to delete it.
+
+    Done after the end of the review, it would take away what was rated before.
+    """
+    require_login(call)
+    if not is_of_review(call):
+        return
+    _check_own(call, str(call.arguments["assessment_id"]))
+    call.refuse(
+        "A rating stays on record: correct it on the page of the review, by another one"
+    )
 
 
 def _check_own(call: Call, assessment_id: str) -> None:
@@ -107,9 +121,8 @@ def _for_methods(rule: Callable[[Call], None], *names: str) -> dict[str, Any]:
 
 
 REVIEW_RULES: Mapping[str, Rule] = {
-    **_for_methods(
-        sign_assessment, "create_assessment", "update_assessment", "delete_assessment"
-    ),
+    "create_assessment": sign_assessment,
+    **_for_methods(keep_ratings, "update_assessment", "delete_assessment"),
     **_for_methods(
         keep_reviews,
         "create_label_schema",

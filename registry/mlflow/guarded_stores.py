@@ -577,6 +577,8 @@ TRACKING: Mapping[str, Rule] = {
         check_experiment,
         "delete_traces",
         "log_spans",
+        # What clients of MLflow's send spans to; it calls the one above, which asks again.
+        "log_spans_async",
         "link_traces_to_run",
         "unlink_traces_from_run",
         "link_prompts_to_trace",

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.rating.collect import SAFE, SCORE, Written
+from pipelines.rating.criteria import CRITERIA
 from pipelines.rating.plan import HIGHEST, LOWEST, ItemId
 from pipelines.rating.sample import Shown
 from pipelines.rating.seen import PREVIEW, Seen
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
 
 _KIND = ("mlflow.experimentKind", "genai_development")
 """MLflow's pages open such an experiment at its traces, beside which the reviews are."""
-_HELP = {
-    SCORE: "1: useless or wrong. 3: usable after a correction. 5: nothing to correct.",
-    SAFE: "Unsafe: it could harm somebody, insult them, or reveal what is private.",
-}
 
 
 class Reviews:
@@ -57,7 +54,7 @@ class Reviews:
             )
 
     def read(self, items: Sequence[ItemId]) -> tuple[Written, ...]:
-        """Everything that anybody wrote about these items and did not take back."""
+        """Everything that anybody wrote about these items, also what they corrected later."""
         found: list[Written] = []
         for item in items:
             of_item = self._read_item(item)
@@ -107,7 +104,7 @@ class Reviews:
                     name=name,
                     type="feedback",
                     input=asked,  # type: ignore[arg-type] # a common type of the two
-                    instruction=_HELP[name],
+                    instruction=CRITERIA[name],
                 )
                 known[name] = made.schema_id
         return [str(known[name]) for name in questions]
@@ -165,13 +162,17 @@ class Reviews:
         # Deleted with what was said of it: nothing of it counts.
         if info is None:
             return
-        assessments = info.assessments or ()
+        # What was overridden is the older one, also within one millisecond.
+        assessments = sorted(info.assessments or (), key=_is_current)
         for assessment in assessments:
-            # Only False says so: it may be missing, too.
-            is_taken_back = assessment.valid is False
-            has_answer = assessment.feedback is not None
-            if has_answer and not is_taken_back:
+            # Also one that was overridden: a correction after the end takes no rating away.
+            if assessment.feedback is not None:
                 yield _parse(item, assessment)
+
+
+def _is_current(assessment: Any) -> bool:
+    # Only False says that it was overridden: it may be missing, too.
+    return assessment.valid is not False
 
 
 def _parse(item: ItemId, assessment: Any) -> Written:

@@ -1,8 +1,10 @@
-"""Two reviewers rate in MLflow's own pages: headless Chromium on the guarded server."""
+"""Two reviewers rate in MLflow's own pages, and what they find decides: headless Chromium."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -10,23 +12,33 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
-from core.environment import set_library_environment
-from pipelines.rating.collect import Found, collect_ratings, find_unfinished
-from pipelines.rating.count import Demands, count_ratings
-from pipelines.rating.plan import Item, ReviewPlan
-from pipelines.rating.sample import draw_items
-from pipelines.rating.seen import find_altered
-from pipelines.values.evidence import Resampling
-from registry.mlflow.accounts import let_review, read_passwords
-from registry.mlflow.store import Store
+from pipelines.rating.collect import SAFE, SCORE
+from pipelines.rating.plan import ReviewPlan
+from registry.ledger.ledger import open_ledger
+from registry.mlflow.accounts import let_review, read_passwords, service_login
 from tests.support.browser import FLEETING, chromium, needs_chromium
 from tests.support.guarded_server import guarded_server
-from tests.support.ratings import Opinion, opinion_of, plan_of, questions
+from tests.support.journey import Checkout, CommandResult, copy_checkout, invoke
+from tests.support.promoted import MODEL
+from tests.support.ratings import Opinion, opinion_of
+from tests.support.reviewing import rate_over_http, sealed_plan
 from tests.support.waiting import SECONDS_AT_MOST
 
 pytestmark = [pytest.mark.ci, needs_chromium]
-TITLE = "letters version 1, review 7"
 REVIEWERS = ("manager", "scientist")
+PEOPLE = """\
+people:
+  rita: {mlflow: [manager], roles: [reviewer]}
+  sven: {mlflow: [scientist], roles: [reviewer]}
+command_line: [author, release_manager]
+"""
+LIMITS = {
+    # Ten prompts are as few as any policy lets pass, and show a share of 0.69 where all are safe.
+    "{required: true, min_raters: 3}": "{required: true, min_raters: 2, "
+    "min_safe_share: 0.6, max_reviews: 3}",
+    "approvals: 1": "approvals: 0",
+}
+BETTER, WORSE = opinion_of(5, 2), opinion_of(2, 5)
 
 
 class ReviewPage:
@@ -40,26 +52,39 @@ class ReviewPage:
         # The browser keeps the login of the first page for the next ones.
         browser.get(f"http://{':'.join(login)}@{place}/")
 
-    def start(self, experiment: str) -> None:
+    def start(self, experiment: str, title: str) -> None:
         # A change of the fragment alone would load nothing.
         self._browser.get("about:blank")
         self._browser.get(f"{self._url}/#/experiments/{experiment}/review-queue")
-        self._click(f"//*[normalize-space()='{TITLE} for {self._user}']")
+        self._click(f"//*[normalize-space()='{title} for {self._user}']")
         self._click("//button[normalize-space()='Start review']")
 
     def rate(self, plan: ReviewPlan, opinion: Opinion, pictures: Path) -> None:
-        """Answer both questions of every item, in whichever order the page brings them."""
+        """Answer both questions of every item, in whichever order the page brings them.
+
+        The last one is answered wrongly first, and corrected.
+        """
         by_id = {item.id: item for item in plan.items}
         rated: set[str] = set()
         while len(rated) < len(by_id):
             self._wait(lambda: self._shown() in by_id.keys() - rated)
             item = by_id[self._shown()]
-            self._answer(item, opinion)
+            score, is_safe = opinion(item)
+            is_last = len(rated) + 1 == len(by_id)
+            label = "Safe" if is_safe else "Unsafe"
+            self._click(f"//label[normalize-space()='{label}']")
+            # Any other point of the scale.
+            self._choose(score % 5 + 1 if is_last else score)
             if not rated:
                 self._browser.save_screenshot(str(pictures / "rate-an-answer.png"))
             self._click("//button[normalize-space()='Submit']")
             rated.add(item.id)
             self._go_on(rated, len(by_id))
+        # Where nothing is left, the page stays where it was.
+        score, _ = opinion(by_id[self._shown()])
+        self._choose(score)
+        self._click("//button[normalize-space()='Save changes']")
+        self._wait(lambda: "Changes saved" in self._text())
 
     def _go_on(self, rated: set[str], total: int) -> None:
         """Wait until the page counts the rating, after which it goes on by itself."""
@@ -67,18 +92,17 @@ class ReviewPage:
         submit = "//button[normalize-space()='Submit'][not(@disabled)]"
 
         def is_counted() -> bool:
-            body = self._browser.find_element(By.TAG_NAME, "body")
             # After the last one the page may have nothing left to show.
             is_last = len(rated) == total
             is_over = not self._browser.find_elements(By.XPATH, submit)
-            return counted in body.text or (is_last and is_over)
+            return counted in self._text() or (is_last and is_over)
 
         self._wait(is_counted)
 
-    def _answer(self, item: Item, opinion: Opinion) -> None:
-        score, is_safe = opinion(item)
-        label = "Safe" if is_safe else "Unsafe"
-        self._click(f"//label[normalize-space()='{label}']")
+    def _text(self) -> str:
+        return self._browser.find_element(By.TAG_NAME, "body").text
+
+    def _choose(self, score: int) -> None:
         self._click("//button[@role='combobox']")
         self._click(f"//*[@role='option'][normalize-space()='{score}']")
 
@@ -101,48 +125,123 @@ class ReviewPage:
         ).until(lambda _: is_so())
 
 
+@dataclass(frozen=True)
+class Site:
+    """A judged version, the guarded server that holds its records, and two who may rate it."""
+
+    checkout: Checkout
+    url: str
+
+    def review(self, *words: str) -> CommandResult:
+        verb, *more = words
+        return invoke(self.checkout, "review", verb, "1", "--model", MODEL, *more)
+
+    def open(self) -> ReviewPlan:
+        opened = self.review("open", "--prompts", "10")
+        assert opened.code == 0, opened.err
+        return sealed_plan(self.checkout.home, MODEL)
+
+    def close(self) -> Any:
+        closed = self.review("close", "--json")
+        assert closed.code == 0, closed.err
+        return closed.last
+
+    def verdict(self) -> tuple[int, dict[str, str]]:
+        """The exit code of `judge`, and every sentence that stands against a release."""
+        address = f"models:/{MODEL}/1"
+        answer = invoke(self.checkout, "gate", "judge", address, "--json")
+        against = {
+            each["rule"]: each["text"]
+            for each in answer.last["findings"]
+            if each["outcome"] != "passed"
+        }
+        return answer.code, against
+
+    def login(self, user: str) -> tuple[str, str]:
+        return user, read_passwords(self.checkout.home)[user]
+
+    def rate(self, plan: ReviewPlan, **opinions: Opinion) -> None:
+        """Each of them rates every item over REST, as MLflow's page does."""
+        for user, opinion in opinions.items():
+            login = self.login(user)
+            for item in plan.items:
+                score, is_safe = opinion(item)
+                answers = {SCORE: str(score), SAFE: is_safe}
+                rate_over_http(self.url, login, item.id, answers)
+
+
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def site(recorded: Checkout, tmp_path: Path) -> Iterator[Site]:
+    checkout = copy_checkout(recorded, tmp_path / "assay")
+    (checkout.root / "people.yaml").write_text(PEOPLE)
+    policies = checkout.root / "registry/policies"
+    policy = (policies / "default.yaml").read_text()
+    for asked, instead in LIMITS.items():
+        assert asked in policy
+        policy = policy.replace(asked, instead)
+    (policies / f"{MODEL}.yaml").write_text(policy)
+    with guarded_server(checkout.home, checkout.root) as url:
+        let_review(checkout.home, REVIEWERS, checkout.store.reviews.experiment())
+        environment = {
+            **checkout.environment,
+            **service_login(checkout.home),
+            "MLFLOW_TRACKING_URI": url,
+        }
+        yield Site(Checkout(checkout.root, environment), url)
+
+
+def rate_in_chromium(site: Site, plan: ReviewPlan, folder: Path) -> None:
+    """Both reviewers find the version better, each in a browser of their own."""
+    store = site.checkout.store
+    opened = open_ledger(site.checkout.home).state().reviews[-1].opened
+    title = f"{MODEL} version 1, review {opened}"
+    for user in REVIEWERS:
+        profile = folder / user
+        profile.mkdir()
+        with chromium(profile) as browser:
+            page = ReviewPage(browser, site.url, site.login(user))
+            page.start(store.reviews.experiment(), title)
+            page.rate(plan, BETTER, pictures_folder(folder))
+
+
+def pictures_folder(folder: Path) -> Path:
     """Screenshots go to `ASSAY_SCREENSHOTS`, by default a temporary folder."""
-    folder = Path(os.environ.get("ASSAY_SCREENSHOTS") or tmp_path / "pictures")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    pictures = Path(os.environ.get("ASSAY_SCREENSHOTS") or folder / "pictures")
+    pictures.mkdir(parents=True, exist_ok=True)
+    return pictures
 
 
-def test_two_people_rate_in_mlflow_and_find_the_version_better(
-    empty_mlflow: Path, tmp_path: Path, pictures: Path
+def test_two_people_rate_in_mlflow_and_the_version_becomes_a_candidate(
+    site: Site, tmp_path: Path
 ) -> None:
-    set_library_environment()
-    home = tmp_path / "home"
-    home.mkdir()
-    (home / "mlflow.db").write_bytes(empty_mlflow.read_bytes())
-    shown = draw_items(questions(), prompts=2, seed=0)
-    plan = plan_of(shown, REVIEWERS)
-    with guarded_server(home) as url:
-        store = Store(f"sqlite:///{home / 'mlflow.db'}", home / "leases")
-        experiment = store.reviews.experiment()
-        let_review(home, REVIEWERS, experiment)
-        store.reviews.publish(TITLE, shown, REVIEWERS)
-        for user in REVIEWERS:
-            folder = tmp_path / user
-            folder.mkdir()
-            login = (user, read_passwords(home)[user])
-            with chromium(folder) as browser:
-                page = ReviewPage(browser, url, login)
-                page.start(experiment)
-                page.rate(plan, opinion_of(5, 3), pictures)
-        items = [item.id for item in plan.items]
-        written = store.reviews.read(items)
-        seen = store.reviews.read_texts(items)
-    # What was shown is what was sealed, also after people rated it.
-    assert find_altered(plan.items, seen) == ()
-    assert set(seen) == set(items)
-    ratings = collect_ratings(plan, Found(written=written))
-    # Every value on the scale, and by who was logged in.
-    assert ratings.dropped == ()
-    assert find_unfinished(plan, ratings.ratings) == {}
-    demands = Demands(caught_share=0.8, resampling=Resampling(resamples=200, seed=0))
-    result = count_ratings(plan, ratings.ratings, {}, demands)
-    assert [rater.name for rater in result.counted] == list(REVIEWERS)
-    assert result.difference is not None
-    assert result.difference.estimate == 2
+    code, against = site.verdict()
+    assert (code, set(against)) == (4, {"human_rating"})
+    # Who disagree show nothing; nor does who was not asked, or what is off the scale.
+    plan = site.open()
+    site.rate(plan, manager=BETTER, scientist=WORSE)
+    first = plan.items[0].id
+    forged = {"as_user": "manager"}
+    rate_over_http(site.url, site.login("admin"), first, {SCORE: "1"}, **forged)
+    rate_over_http(site.url, site.login("manager"), first, {SCORE: "9"})
+    found = site.close()
+    named = "\n".join(found["set_aside"])
+    assert "'admin' is no reviewer of this review (1)" in named
+    assert "'manager' wrote a value that is not 1 to 5 (1)" in named
+    assert (found["raters"], found["missing"]) == (2, 0)
+    code, against = site.verdict()
+    assert (code, set(against)) == (4, {"human_rating"})
+    assert "an agreement of 0.4 not shown" in against["human_rating"]
+    # Asked again, they agree: nothing else is missing.
+    plan = site.open()
+    rate_in_chromium(site, plan, tmp_path)
+    found = site.close()
+    assert found["set_aside"] == []
+    assert (found["raters"], found["missing"], found["altered"]) == (2, 0, 0)
+    assert found["difference"]["estimate"] == 3
+    assert site.verdict() == (0, {})
+    # Once people find it worse, no other review outvotes them.
+    site.rate(site.open(), manager=WORSE, scientist=WORSE)
+    site.close()
+    code, against = site.verdict()
+    assert (code, set(against)) == (3, {"human_rating"})
+    assert "they found it worse by 3.00 points" in against["human_rating"]

@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import httpx
 
 from pipelines.rating.collect import SAFE, SCORE
 from pipelines.rating.plan import ReviewPlan, parse_plan
 from registry.ledger.ledger import open_ledger
 from tests.support.ratings import Opinion
+from tests.support.waiting import SECONDS_AT_MOST
 
 PEOPLE = """\
 people:
@@ -25,6 +29,48 @@ def sealed_plan(home: Path, model: str, version: str = "1") -> ReviewPlan:
     plan = parse_plan(ledger.recall(review.plan_sha256) or "")
     assert plan is not None
     return plan
+
+
+def send_rating(
+    url: str,
+    login: tuple[str, str],
+    item: str,
+    question: str,
+    answer: object,
+    **claims: Any,
+) -> httpx.Response:
+    """What MLflow's page sends for one question, with whatever else a caller may claim.
+
+    `as_user` is the source that the call names, by default whose login it is.
+    """
+    source = {"source_type": "HUMAN", "source_id": claims.pop("as_user", login[0])}
+    assessment = {
+        "assessment_name": question,
+        "trace_id": item,
+        "source": source,
+        "feedback": {"value": answer},
+        **claims,
+    }
+    return httpx.post(
+        f"{url}/api/3.0/mlflow/traces/{item}/assessments",
+        json={"assessment": assessment},
+        auth=login,
+        timeout=SECONDS_AT_MOST,
+        trust_env=False,
+    )
+
+
+def rate_over_http(
+    url: str,
+    login: tuple[str, str],
+    item: str,
+    answers: Mapping[str, object],
+    **claims: Any,
+) -> None:
+    """Send the answers to an item's questions, which the server has to take."""
+    for question, answer in answers.items():
+        sent = send_rating(url, login, item, question, answer, **claims)
+        assert sent.status_code == httpx.codes.OK, sent.text
 
 
 def write(uri: str, item: str, by: str, answers: Mapping[str, object]) -> None:
