@@ -1,23 +1,19 @@
 """`assay review`: people rate answers blind."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from cli.intervals import say_intervals
 from cli.model_option import MODEL
 from cli.number_option import Number
+from cli.review_model_commands import MODEL_COMMANDS, MOST_PROMPTS
 from core.console import say, say_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from pipelines.rating.model_count import ModelRating
-    from pipelines.values.dataset import Interval
     from registry.release.judge import HumanRating
 
-_MOST_PROMPTS = 500
 _MOST_DAYS = 90
 
 
@@ -37,7 +33,7 @@ def review() -> None:
 )
 @click.option(
     "--prompts",
-    type=click.IntRange(2, _MOST_PROMPTS),
+    type=click.IntRange(2, MOST_PROMPTS),
     default=40,
     show_default=True,
     help="Held-out prompts, each with two answers; fewer where there are fewer.",
@@ -49,8 +45,20 @@ def review() -> None:
     show_default=True,
     help="What is rated later does not count, and nobody has to be waited for then.",
 )
+@click.option(
+    "--by-model",
+    is_flag=True,
+    help="Ask nobody: a calibrated language model rates in people's place, where the policy "
+    "lets one.",
+)
 def open_command(
-    version: str, model: str, reviewers: tuple[str, ...], prompts: int, days: float
+    version: str,
+    model: str,
+    reviewers: tuple[str, ...],
+    prompts: int,
+    days: float,
+    *,
+    by_model: bool,
 ) -> None:
     """Draw answers of VERSION and of what it is compared with, and ask people to rate them.
 
@@ -58,14 +66,25 @@ def open_command(
     allows.
     """
     # Imported here, as in every command, so that `assay --help` answers at once.
+    from operations.model_reviewing import open_model_review
     from operations.reviewing import open_review
     from registry.release.reviewing import Extent
 
+    extent = Extent(prompts, days)
+    if by_model:
+        _refuse_reviewers(reviewers)
+        opened = open_model_review(model, version, extent)
+        say(
+            f"Review {opened.generation} of version {version} of {model} against the "
+            f"{opened.against} is open for a language model: {opened.items} answers. "
+            f"Then: assay review rate-by-model {version} --model {model}"
+        )
+        return
     opened = open_review(
         model,
         version,
         reviewers,
-        Extent(prompts, days),
+        extent,
     )
     everybody = ", ".join(opened.reviewers)
     say(
@@ -77,6 +96,13 @@ def open_command(
     if opened.until is not None:
         say(
             f"It ends on {opened.until:%Y-%m-%d %H:%M} UTC: later ratings do not count."
+        )
+
+
+def _refuse_reviewers(reviewers: tuple[str, ...]) -> None:
+    if reviewers:
+        raise click.UsageError(
+            "--by-model asks nobody: leave out --reviewer, or --by-model."
         )
 
 
@@ -128,21 +154,11 @@ def _say_rating(rating: "HumanRating") -> None:
         "safe share": rating.safe_share,
         "agreement": rating.agreement,
     }
-    _say_intervals(intervals)
+    say_intervals(intervals)
     if rating.win_rate is not None:
         say(f"  better on {rating.win_rate:.0%} of the prompts, ties as half")
     for reason in rating.set_aside:
         say(f"  not counted: {reason}")
-
-
-def _say_intervals(intervals: "Mapping[str, Interval | None]") -> None:
-    for name, interval in intervals.items():
-        # A number that is missing is said, too: `judge` is undecided for it.
-        if interval is None:
-            say(f"  {name}: not known")
-            continue
-        bounds = f"[{interval.low:.2f}, {interval.high:.2f}]"
-        say(f"  {name}: {interval.estimate:.2f} {bounds}")
 
 
 @review.command()
@@ -167,68 +183,7 @@ def export(version: str, model: str, out: Path) -> None:
     say(f"{count} pairs are in {out}.")
 
 
-@review.command("ask-model")
-@click.argument("version")
-@MODEL
-@click.option("--address", required=True, help="An OpenAI-compatible one, up to /v1.")
-@click.option("--judge", required=True, help="The model that is asked there.")
-@click.option(
-    "--key-variable",
-    help="The environment variable that holds the key. Default: no key is sent.",
-)
-@click.option(
-    "--prompts",
-    type=click.IntRange(2, _MOST_PROMPTS),
-    default=40,
-    show_default=True,
-    help="Prompts to ask about, those that people rated first.",
-)
-@click.option("--json", "as_json", is_flag=True, help="One machine-readable line last.")
-def ask_model(
-    version: str,
-    model: str,
-    address: str,
-    judge: str,
-    key_variable: str | None,
-    *,
-    prompts: int,
-    as_json: bool,
-) -> None:
-    """Have a language model rate VERSION as people did, and say how far it agrees with them.
-
-    Prompts and answers are sent to that address. What comes back is shown and decides nothing.
-    """
-    from operations.reviewing import rate_with_model
-    from pipelines.rating.model_judge import ModelJudge
-
-    # Never as an argument: those are in the list of processes.
-    key = os.environ.get(key_variable, "") if key_variable else ""
-    found = rate_with_model(
-        model,
-        version,
-        ModelJudge(address, judge, key),
-        prompts,
-    )
-    _say_model_rating(found)
-    if as_json:
-        say_json(found.model_dump(mode="json"))
-
-
-def _say_model_rating(found: "ModelRating") -> None:
-    say(f"{found.judge} rated {found.rated} of {found.pairs} pairs in both orders.")
-    intervals = {
-        "difference": found.difference,
-        "agreement with people": found.agreement,
-        "first place": found.first_place,
-    }
-    _say_intervals(intervals)
-    say(f"  {found.turned} pairs turn with the order")
-    for fault in found.faults:
-        say(f"  not rated: {fault}")
-    # Said each time: a number beside people's looks like theirs.
-    for objection in found.objections:
-        say(f"  not to be relied on: {objection}")
-    say("It is shown and decides nothing: `judge` goes by people.")
-
+for _command in MODEL_COMMANDS:
+    review.add_command(_command)
 
 COMMANDS: tuple[click.Command, ...] = (review,)

@@ -24,6 +24,7 @@ from pipelines.values.evidence import Adapter, Scorecard
 from pipelines.values.verdict import Candidate, Finalist, Rejection, Undecided
 from registry.ledger.state import LedgerState, RecordedRelease, Registration
 from registry.mlflow.recorded import ModelVersion
+from registry.release.calibration import Records
 from registry.release.judge import (
     Approval,
     Circumstances,
@@ -33,7 +34,9 @@ from registry.release.judge import (
     judge,
 )
 from registry.release.known_answers import drawable_prompts, known_answer_differences
+from registry.release.model_rating import model_rating
 from registry.release.people import People, read_people
+from registry.release.rated_by_model import RatedByModel
 from registry.release.rating import RatedVersion, Recall, human_rating
 from registry.release.recompute import (
     is_older,
@@ -96,6 +99,7 @@ def circumstances_of(judged: JudgedVersion, ledger_state: LedgerState) -> Circum
     compared, anchor = comparators.champion, comparators.anchor
     serving = model.comparator
     found = _signature(judged, ledger_state)
+    by_people, by_model = _ratings(judged, ledger_state, people)
     last = last_verdict(ledger_state, version.name)
     # By number or by bytes: a copy under another name is revoked, too.
     is_revoked = version.version in model.revoked
@@ -129,7 +133,8 @@ def circumstances_of(judged: JudgedVersion, ledger_state: LedgerState) -> Circum
         frozen=ledger_state.frozen is not None,
         waivers=waivers_of(ledger_state, version.name, people),
         approvals=_approvals(judged, ledger_state, people),
-        human_rating=_human_rating(judged, ledger_state, people),
+        human_rating=by_people,
+        rated_by_model=by_model,
         recomputed_differences=(
             *_differences(judged),
             *base_differences(judged.package, model, judged.anchor),
@@ -160,20 +165,22 @@ def _approvals(
     return (*own, *others)
 
 
-def _human_rating(
+def _ratings(
     judged: JudgedVersion, ledger_state: LedgerState, people: People
-) -> HumanRating | None:
-    """What people found, counted again from their ratings; None where nobody was asked."""
+) -> tuple[HumanRating | None, RatedByModel | None]:
+    """What people found, and what a model did in their place; each None where it was not asked."""
     # Without its entry in the ledger no review of it was opened.
     if judged.origin is None:
-        return None
+        return None, None
     rated = RatedVersion(
         origin=judged.origin,
         package=judged.package,
         people=people,
         policy=load_policy(judged.policy),
     )
-    return human_rating(rated, ledger_state, judged.recall)
+    by_people = human_rating(rated, ledger_state, judged.recall)
+    by_model = model_rating(rated, Records(ledger_state, judged.recall))
+    return by_people, by_model
 
 
 def _compared_with(

@@ -27,6 +27,7 @@ from registry.ledger.entries import (
     Judged,
     KeyAdded,
     KeyRevoked,
+    ModelRated,
     OriginSeen,
     Rated,
     Received,
@@ -60,7 +61,6 @@ _WORDS = {
     "wish_closed": "wish refused",
     "approved": "approved",
     "approval_withdrawn": "approval withdrawn",
-    "review_opened": "review opened of",
     "release_begun": "release begun",
     "canary_paused": "canary paused without traffic",
     "canary_resumed": "canary resumed",
@@ -88,6 +88,7 @@ _NAMED = (
     | ApprovalWithdrawn
     | ReviewOpened
     | Rated
+    | ModelRated
     | Revoked
 )
 """Entries that name a version themselves."""
@@ -224,6 +225,8 @@ def _words(body: Body) -> str:
         return _words_with_number(body)
     if isinstance(body, Received | OriginSeen):
         return _words_on_origin(body)
+    if isinstance(body, ReviewOpened | Rated | ModelRated):
+        return _words_on_review(body)
     return _special_words(body) or _WORDS[body.kind]
 
 
@@ -254,10 +257,18 @@ def _words_on_origin(body: Received | OriginSeen) -> str:
     return f"read the ledger of {place} {origin.generation}{news}"
 
 
-def _special_words(body: Body) -> str:
-    """Words for an entry that is not what its kind is most often; empty for all others."""
+def _words_on_review(body: ReviewOpened | Rated | ModelRated) -> str:
+    """Say who was asked, or who rated."""
     if isinstance(body, Rated):
         return f"rated by {body.raters} people:"
+    if isinstance(body, ModelRated):
+        return f"{body.items} answers rated by a language model:"
+    asked = "" if body.reviewers else " by a language model"
+    return f"review{asked} opened of"
+
+
+def _special_words(body: Body) -> str:
+    """Words for an entry that is not what its kind is most often; empty for all others."""
     if isinstance(body, WishClosed) and body.by is not None:
         return "wish taken back"
     if isinstance(body, KeyAdded) and body.key.role != "controller":

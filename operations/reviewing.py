@@ -1,7 +1,5 @@
 """`assay review`: people rate a version's answers blind, in MLflow's own pages."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,18 +8,13 @@ from typing import TYPE_CHECKING
 from core.environment import set_library_environment
 from core.errors import ParameterError, ReleaseError
 from core.files import write_jsonl
-from core.locks import share_home
-from core.project import Project
-from operations.identity import Identity, verified_identity
-from operations.orders import current_project
-from registry.release.people import read_people
+from operations.reviewed_version import ReviewedVersion, reviewed_version
 
 if TYPE_CHECKING:
     from pipelines.rating.collect import Found
     from pipelines.rating.model_count import ModelRating
     from pipelines.rating.model_judge import ModelJudge
     from pipelines.rating.plan import ReviewPlan
-    from registry.ledger.ledger import Ledger
     from registry.mlflow.store import Store
     from registry.release.rating import RatedVersion
     from registry.release.reviewing import Closed, Extent
@@ -46,17 +39,6 @@ class Opened:
     """What is rated later does not count."""
 
 
-@dataclass(frozen=True)
-class _Subject:
-    """The version, where its records are, and who acts."""
-
-    project: Project
-    store: "Store"
-    ledger: "Ledger"
-    version: "RatedVersion"
-    identity: Identity
-
-
 def open_review(
     model: str, version: str, reviewers: tuple[str, ...], extent: "Extent"
 ) -> Opened:
@@ -66,35 +48,42 @@ def open_review(
     `ParameterError` without any reviewer.
     """
     set_library_environment()
-    from registry.release.reviewing import By, enter_opening, plan_review
-
-    with _subject(model, version) as subject:
+    with reviewed_version(model, version) as subject:
         rated = subject.version
         # Where nobody is named, everybody who may rate is asked.
         asked = reviewers or _everybody(rated)
         _check_reviewers(asked, rated)
-        ledger_state = subject.ledger.state()
-        plan, shown = plan_review(
-            rated,
-            asked,
-            extent,
-            ledger_state,
-        )
-        # Before the entry: a review that nobody can reach must not be on record.
-        _let_in(subject, asked)
-        by = By(subject.identity.by, subject.identity.account)
-        # Before anybody sees an item: what it is must be beyond doubt by then.
-        generation = enter_opening(plan, by, subject.ledger)
-        title = f"{model} version {plan.version}, review {generation}"
-        subject.store.reviews.publish(title, shown, asked)
-        return Opened(
-            generation=generation,
-            reviewers=asked,
-            items=len(shown),
-            against=plan.comparator,
-            address=_address(subject.store),
-            until=plan.closes_at,
-        )
+        return open_for(subject, asked, extent)
+
+
+def open_for(
+    subject: ReviewedVersion, asked: tuple[str, ...], extent: "Extent"
+) -> Opened:
+    """Open a review for these users, or for a language model where nobody is asked."""
+    from registry.release.reviewing import By, enter_opening, plan_review
+
+    ledger_state = subject.ledger.state()
+    plan, shown = plan_review(
+        subject.version,
+        asked,
+        extent,
+        ledger_state,
+    )
+    # Before the entry: a review that nobody can reach must not be on record.
+    _let_in(subject, asked)
+    by = By(subject.identity.by, subject.identity.account)
+    # Before anybody sees an item: what it is must be beyond doubt by then.
+    generation = enter_opening(plan, by, subject.ledger)
+    title = f"{plan.model} version {plan.version}, review {generation}"
+    subject.store.reviews.publish(title, shown, asked)
+    return Opened(
+        generation=generation,
+        reviewers=asked,
+        items=len(shown),
+        against=plan.comparator,
+        address=_address(subject.store),
+        until=plan.closes_at,
+    )
 
 
 def close_review(model: str, version: str, *, unfinished: bool) -> "Closed":
@@ -105,7 +94,7 @@ def close_review(model: str, version: str, *, unfinished: bool) -> "Closed":
     set_library_environment()
     from registry.release.reviewing import By, close, find_open
 
-    with _subject(model, version) as subject:
+    with reviewed_version(model, version) as subject:
         # By the ledger and not by MLflow, where anybody could make a queue.
         review = find_open(subject.version, subject.ledger)
         found = _read(subject, review.plan)
@@ -125,7 +114,7 @@ def unfinished_of(model: str, version: str) -> dict[str, int]:
     from pipelines.rating.collect import collect_ratings, find_unfinished
     from registry.release.reviewing import find_open
 
-    with _subject(model, version) as subject:
+    with reviewed_version(model, version) as subject:
         review = find_open(subject.version, subject.ledger)
         plan = review.plan
         found = _read(subject, plan)
@@ -144,7 +133,7 @@ def export_pairs(model: str, version: str, out: Path) -> int:
     from registry.release.rated_answers import questions_of
     from registry.release.rating import counted_ratings
 
-    with _subject(model, version) as subject:
+    with reviewed_version(model, version) as subject:
         rated = subject.version
         ledger = subject.ledger
         closed = counted_ratings(
@@ -180,7 +169,7 @@ def rate_with_model(
     from registry.release.rated_answers import comparator_of, questions_of
     from registry.release.rating import counted_ratings
 
-    with _subject(model, version) as subject:
+    with reviewed_version(model, version) as subject:
         rated = subject.version
         reviews = counted_ratings(rated, subject.ledger.state(), subject.ledger.recall)
         people = people_of(reviews)
@@ -205,7 +194,7 @@ def rate_with_model(
     return rate_by_model(judge, asked, calibration)
 
 
-def _read(subject: _Subject, plan: "ReviewPlan") -> "Found":
+def _read(subject: ReviewedVersion, plan: "ReviewPlan") -> "Found":
     """What people wrote, and what of the plan MLflow shows otherwise than it was sealed."""
     from pipelines.rating.collect import Found
     from pipelines.rating.seen import find_altered
@@ -217,47 +206,6 @@ def _read(subject: _Subject, plan: "ReviewPlan") -> "Found":
     seen = reviews.read_texts(items)
     altered = find_altered(plan.items, seen)
     return Found(written=written, altered=altered)
-
-
-@contextmanager
-def _subject(model: str, version: str) -> Iterator[_Subject]:
-    from flows.run.attempt import fetch_package_of
-    from flows.run.model_files import policy_of
-    from operations.orders import current_ledger
-    from pipelines.gates.policy import load_policy
-    from registry.ledger.ledger import open_ledger
-    from registry.mlflow.home_store import open_store
-    from registry.release.rating import RatedVersion
-
-    project = current_project()
-    # Asked first: nothing is fetched for a login that holds no more.
-    identity = verified_identity(project)
-    # A review creates no ledger: a missing one was lost, or is in another place.
-    current_ledger()
-    ledger, store = open_ledger(project.home), open_store(project)
-    registered = store.get_version(model, version)
-    origin = ledger.state().registration(model, registered.version)
-    # A number alone is no identity: MLflow gives numbers out again where it was lost.
-    if origin is None or origin.made.package_sha256 != registered.package_sha256:
-        raise ReleaseError(
-            f"The ledger does not know these bytes of version {version} of {model}: "
-            "train it again, or enter it with `assay adopt`."
-        )
-    # The package must not be cleared away while it is read.
-    with share_home(project.home):
-        rated = RatedVersion(
-            origin=origin,
-            package=fetch_package_of(store, registered, project.home),
-            people=read_people(project.root),
-            policy=load_policy(policy_of(project.root, model)),
-        )
-        yield _Subject(
-            project,
-            store,
-            ledger,
-            rated,
-            identity,
-        )
 
 
 def _everybody(version: "RatedVersion") -> tuple[str, ...]:
@@ -297,7 +245,7 @@ def _excluded(users: tuple[str, ...], version: "RatedVersion") -> dict[str, str]
     )
 
 
-def _let_in(subject: _Subject, users: tuple[str, ...]) -> None:
+def _let_in(subject: ReviewedVersion, users: tuple[str, ...]) -> None:
     """Let them rate in the home's own MLflow; a team's server is its admin's."""
     from registry.mlflow.accounts import let_review
 

@@ -280,10 +280,33 @@ class HumanRatingPolicy(Settable):
         return self
 
 
+class ModelRatingPolicy(Settable):
+    """When a language model may rate in the place of people."""
+
+    min_agreement: Annotated[float, Field(ge=0.4, le=1)] = Field(
+        default=0.5,
+        description="Krippendorff's alpha between the model and people on the same answers, "
+        "at its lower bound.",
+    )
+    min_items: Annotated[int, Field(ge=20, le=10_000)] = Field(
+        default=60,
+        description="Answers that both rated, each by two people at least.",
+    )
+    max_age_days: Annotated[float, Field(gt=0, le=365)] = Field(
+        default=90,
+        description="Days since people and the model rated the same answers.",
+    )
+
+
 class JudgePolicy(Settable):
     """What a release needs besides its evidence."""
 
     human_rating: HumanRatingPolicy
+    model_rating: ModelRatingPolicy | None = Field(
+        default=None,
+        description="Lets a language model that was calibrated against people rate in their "
+        "place; null: people alone rate.",
+    )
     approvals: Annotated[int, Field(ge=0)] = Field(
         description="People who approve; who trained it does not count."
     )

@@ -67,17 +67,27 @@ class ModelJudge:
     def rate(self, question: tuple[Message, ...], answers: tuple[str, str]) -> Scores:
         """Ask for the scores of two answers in this order; `NoScores` where none come back."""
         mark = secrets.token_hex(8)
+        messages = _messages(
+            question,
+            answers,
+            mark,
+        )
+        reply = self.ask(messages)
+        return read_scores(reply)
+
+    def ask(self, messages: list[dict[str, str]]) -> str:
+        """What the model replies to a conversation, as text; `NoScores` where nothing comes."""
         body = {
             "model": self.model,
-            "messages": _messages(question, answers, mark),
+            "messages": messages,
             # As repeatable as the address allows.
             "temperature": 0,
             "seed": 0,
             "max_tokens": TOKENS,
         }
-        return read_scores(self._ask(body))
+        return self._send(body)
 
-    def _ask(self, body: Mapping[str, Any]) -> str:
+    def _send(self, body: Mapping[str, Any]) -> str:
         # As it is sent: a few packed bytes could unfold into the whole memory.
         headers = {"Accept-Encoding": "identity"}
         until = time.monotonic() + self.seconds

@@ -58,11 +58,17 @@ class ReviewPlan(Value):
     version: str
     package_sha256: str
     comparator: Comparator
-    reviewers: tuple[str, ...] = Field(min_length=1, description="Users of MLflow's.")
+    reviewers: tuple[str, ...] = Field(
+        description="Users of MLflow's; nobody: a language model rates in their place."
+    )
     items: tuple[Item, ...] = Field(min_length=1)
     closes_at: AwareDatetime | None = Field(
         default=None,
         description="What is rated later does not count; None: an older plan, without an end.",
+    )
+    criteria_sha256: str | None = Field(
+        default=None,
+        description="Of the questions that people are asked; None: an older plan.",
     )
 
     @model_validator(mode="after")

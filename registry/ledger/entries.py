@@ -415,7 +415,8 @@ class ReviewOpened(Value):
     against: Literal["champion", "base"]
     plan_sha256: Digest = Field(description="Of what each item is: the sealed plan.")
     reviewers: tuple[Person, ...] = Field(
-        min_length=1, description="Users of MLflow's, each with a queue of their own."
+        description="Users of MLflow's, each with a queue of their own; nobody: "
+        "a language model rates in the place of people."
     )
 
 
@@ -435,6 +436,25 @@ class Rated(Value):
     difference: Interval | None = None
     safe_share: Interval | None = None
     agreement: Interval | None = None
+
+
+class ModelRated(Value):
+    """What a language model said of the items of a review, in people's place or beside them."""
+
+    kind: Literal["model_rated"] = "model_rated"
+    by: Person
+    account: Account | None = None
+    model: Name
+    version: Number
+    package_sha256: Digest
+    opened: Generation = Field(description="The entry that opened the review.")
+    judge_sha256: Digest = Field(
+        description="Of address, model and wording: another judge is another digest."
+    )
+    replies_sha256: Digest = Field(description="Of every reply, word for word.")
+    items: Annotated[int, Field(ge=0)] = Field(description="Items that it rated.")
+    difference: Interval | None = None
+    safe_share: Interval | None = None
 
 
 class ReleaseBegun(_HumanAct):
@@ -616,6 +636,7 @@ Body = Annotated[
     | ApprovalWithdrawn
     | ReviewOpened
     | Rated
+    | ModelRated
     | ReleaseBegun
     | CanaryStep
     | CanaryPaused

@@ -17,7 +17,12 @@ from registry.ledger.entries import (
     WishClosed,
     Wished,
 )
-from registry.ledger.state import LedgerState, RecordedApproval, RecordedWish
+from registry.ledger.state import (
+    LedgerState,
+    RecordedApproval,
+    RecordedReview,
+    RecordedWish,
+)
 from registry.ledger.steps import illegal, with_model
 
 _ADMISSION: frozenset[Role] = frozenset({"controller", "admission"})
@@ -123,7 +128,9 @@ def without_words_of(ledger_state: LedgerState, key_id: str) -> LedgerState:
         approval for approval in ledger_state.approvals if approval.key_id != key_id
     )
     reviews = tuple(
-        review for review in ledger_state.reviews if key_id not in review.key_ids
+        _without_model_ratings(review, key_id)
+        for review in ledger_state.reviews
+        if key_id not in review.key_ids
     )
     models = {}
     for name, model in ledger_state.models.items():
@@ -137,6 +144,13 @@ def without_words_of(ledger_state: LedgerState, key_id: str) -> LedgerState:
     return ledger_state.model_copy(
         update={"approvals": approvals, "reviews": reviews, "models": models}
     )
+
+
+def _without_model_ratings(review: RecordedReview, key_id: str) -> RecordedReview:
+    ratings = review.model_ratings
+    kept = [given for given in ratings if given.key_id != key_id]
+    changes = {"model_ratings": tuple(kept)}
+    return review.model_copy(update=changes)
 
 
 def approval_withdrawn(

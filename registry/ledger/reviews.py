@@ -1,10 +1,13 @@
-"""Reviews of answers by people: opened with a sealed plan, closed once with what was rated.
+"""Reviews of answers: opened with a sealed plan, closed once with what people rated.
+
+Where nobody was asked, a language model rates in the place of people, once.
+
 
 Steps of `registry.ledger.rules`.
 """
 
-from registry.ledger.entries import Entry, Rated, ReviewOpened
-from registry.ledger.state import LedgerState, RecordedReview
+from registry.ledger.entries import Entry, ModelRated, Rated, ReviewOpened
+from registry.ledger.state import LedgerState, RecordedModelRating, RecordedReview
 from registry.ledger.steps import illegal
 
 
@@ -48,6 +51,8 @@ def rated(ledger_state: LedgerState, entry: Entry, body: Rated) -> LedgerState:
         )
     if review.package_sha256 != body.package_sha256:
         raise illegal(entry, f"entry {review.opened} is about other bytes than these")
+    if not review.reviewers:
+        raise illegal(entry, f"entry {review.opened} asked nobody, but a model")
     # Both keys: a stolen one could have made either entry.
     closing = {
         "rated": entry.generation,
@@ -58,16 +63,62 @@ def rated(ledger_state: LedgerState, entry: Entry, body: Rated) -> LedgerState:
         "key_ids": (*review.key_ids, entry.key_id),
     }
     closed = review.model_copy(update=closing)
+    return _with_review(ledger_state, review, closed)
+
+
+def model_rated(
+    ledger_state: LedgerState, entry: Entry, body: ModelRated
+) -> LedgerState:
+    """Keep what a language model said of a review's items, open or closed."""
+    _check_bytes(ledger_state, entry, body)
+    review = _review_of(ledger_state, body)
+    if review is None:
+        raise illegal(
+            entry,
+            f"entry {body.opened} opened no review of version {body.version} of {body.model}",
+        )
+    for earlier in review.model_ratings:
+        # Asked again until it suits; in the place of people no other one is asked either.
+        if not review.reviewers or earlier.judge_sha256 == body.judge_sha256:
+            raise illegal(
+                entry,
+                f"a model rated that review already, at entry {earlier.generation}",
+            )
+    given = RecordedModelRating(
+        generation=entry.generation,
+        at=entry.at,
+        judge_sha256=body.judge_sha256,
+        replies_sha256=body.replies_sha256,
+        difference=body.difference,
+        safe_share=body.safe_share,
+        key_id=entry.key_id,
+    )
+    ratings = (*review.model_ratings, given)
+    rated_review = review.model_copy(update={"model_ratings": ratings})
+    return _with_review(ledger_state, review, rated_review)
+
+
+def _review_of(ledger_state: LedgerState, body: ModelRated) -> RecordedReview | None:
+    for review in ledger_state.reviews_of(body.model, body.version):
+        is_same_package = review.package_sha256 == body.package_sha256
+        if is_same_package and review.opened == body.opened:
+            return review
+    return None
+
+
+def _with_review(
+    ledger_state: LedgerState, review: RecordedReview, changed: RecordedReview
+) -> LedgerState:
     reviews = tuple(
         # By identity: two reviews of the same bytes look alike.
-        closed if each is review else each
+        changed if each is review else each
         for each in ledger_state.reviews
     )
     return ledger_state.model_copy(update={"reviews": reviews})
 
 
 def _check_bytes(
-    ledger_state: LedgerState, entry: Entry, body: ReviewOpened | Rated
+    ledger_state: LedgerState, entry: Entry, body: ReviewOpened | Rated | ModelRated
 ) -> None:
     registration = ledger_state.registration(body.model, body.version)
     if registration is None:

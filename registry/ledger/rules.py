@@ -39,6 +39,7 @@ from registry.ledger.entries import (
     Judged,
     KeyAdded,
     KeyRevoked,
+    ModelRated,
     Opened,
     OriginSeen,
     Rated,
@@ -69,7 +70,7 @@ from registry.ledger.people import (
 )
 from registry.ledger.received import origin_seen, received
 from registry.ledger.rescored import rescored
-from registry.ledger.reviews import rated, review_opened
+from registry.ledger.reviews import model_rated, rated, review_opened
 from registry.ledger.state import (
     Freeze,
     LedgerState,
@@ -701,6 +702,7 @@ _STEPS: dict[type[Any], Callable[[LedgerState, Entry, Any], LedgerState]] = {
     ApprovalWithdrawn: approval_withdrawn,
     ReviewOpened: review_opened,
     Rated: rated,
+    ModelRated: model_rated,
     ReleaseBegun: _release_begun,
     CanaryStep: canary_step,
     CanaryPaused: canary_paused,

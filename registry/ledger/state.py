@@ -74,6 +74,20 @@ class RecordedApproval(Value):
     key_id: str = ""
 
 
+class RecordedModelRating(Value):
+    """A language model rated the items of a review."""
+
+    generation: int
+    at: AwareDatetime
+    judge_sha256: str
+    replies_sha256: str
+    difference: Interval | None = None
+    """As it was counted then: what it shows against the version outlives erased replies."""
+    safe_share: Interval | None = None
+    key_id: str = ""
+    """The key that signed the entry."""
+
+
 class RecordedReview(Value):
     """People were asked to rate answers of these bytes, and what came of it."""
 
@@ -93,6 +107,8 @@ class RecordedReview(Value):
     safe_share: Interval | None = None
     key_ids: tuple[str, ...] = ()
     """The keys that signed its entries."""
+    model_ratings: tuple[RecordedModelRating, ...] = ()
+    """In the order in which language models were asked, each judge once."""
 
 
 # Field names of these values are written to disk by the endpoint, and are never renamed.

@@ -32,6 +32,12 @@ from pipelines.values.verdict import (
     Rejection,
     Undecided,
 )
+from registry.release.rated_by_model import (
+    RatedByModel,
+    describe_model_rating,
+    find_model_objection,
+    missing_of_model,
+)
 
 V = TypeVar("V", bound=Value)
 # A rule that is added later cannot be waived until it is listed here.
@@ -285,6 +291,10 @@ class Circumstances(Value):
     waivers: tuple[WaivedRule, ...] = ()
     approvals: tuple[Approval, ...] = ()
     human_rating: HumanRating | None = None
+    rated_by_model: RatedByModel | None = Field(
+        default=None,
+        description="None: no model was asked in people's place, or people were.",
+    )
     signature: Signature | None = None
     signature_fault: str = Field(
         default="",
@@ -452,7 +462,7 @@ def check_every_rule(
     yield check_freeze(case)
     yield check_comparator(case, policy)
     yield check_anchor(case, policy)
-    yield check_human_rating(case, policy)
+    yield check_ratings(case, policy)
     yield check_approvals(case, policy)
     yield check_policy_change(case, whole)
     yield check_package_signature(case, policy)
@@ -684,6 +694,33 @@ def check_anchor(case: Circumstances, policy: JudgePolicy) -> Finding:
         "run the training again, to be compared with it, or have somebody else than the author "
         "waive it",
     )
+
+
+def check_ratings(case: Circumstances, policy: JudgePolicy) -> Finding:
+    """People rated it; where the policy lets one, a calibrated model did in their place."""
+    by_people, by_model = check_human_rating(case, policy), case.rated_by_model
+    is_asked = policy.human_rating.required and policy.model_rating is not None
+    # Whoever was asked decides, and a model stands in for nobody.
+    if not is_asked or case.human_rating is not None:
+        return by_people
+    if by_model is None:
+        step = f"assay review open {case.version} --model {case.model} --by-model"
+        return _add(by_people, f"The policy lets a calibrated model rate: `{step}`")
+    rule, text = "model_rating", describe_model_rating(by_model)
+    objection = find_model_objection(by_model, policy)
+    if objection:
+        step = "Train it again, or have people rate it"
+        return _rejected(rule, f"In people's place {text}; {objection}. {step}")
+    missing = missing_of_model(by_model, policy, case.now)
+    if missing:
+        reasons = "; ".join(missing)
+        sentence = f"It was {text}, which does not stand in for them: {reasons}"
+        return _add(by_people, sentence)
+    return _passed(rule, f"In people's place {text}")
+
+
+def _add(finding: Finding, sentence: str) -> Finding:
+    return finding.model_copy(update={"text": f"{finding.text}. {sentence}"})
 
 
 def check_human_rating(case: Circumstances, policy: JudgePolicy) -> Finding:

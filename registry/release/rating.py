@@ -74,6 +74,8 @@ def human_rating(
 def describe_review(review: RecordedReview, rating: HumanRating | None) -> str:
     """What another review of the same bytes came to."""
     name = f"the review of entry {review.opened}"
+    if not review.reviewers:
+        return f"{name} was by a language model"
     if rating is None:
         return f"{name} was not closed"
     if rating.difference is None:
@@ -153,6 +155,17 @@ def _read(
     version: RatedVersion, review: RecordedReview, recall: Recall
 ) -> tuple[ReviewPlan, Ratings] | str:
     """What was sealed and what was rated, or why neither can be taken at its word."""
+    read = read_review(review, recall)
+    if isinstance(read, str):
+        return read
+    plan, _ = read
+    return find_forgery(plan, version.package) or read
+
+
+def read_review(
+    review: RecordedReview, recall: Recall
+) -> tuple[ReviewPlan, Ratings] | str:
+    """Plan and ratings as the ledger names them, or why they are not; no package is asked."""
     plan_text = recall(review.plan_sha256)
     ratings_text = recall(review.ratings_sha256 or "")
     if plan_text is None or ratings_text is None:
@@ -160,8 +173,7 @@ def _read(
     plan, ratings = parse_plan(plan_text), parse_ratings(ratings_text)
     if plan is None or ratings is None:
         return "the ratings cannot be read"
-    fault = _find_mismatch(plan, review) or find_forgery(plan, version.package)
-    return fault or (plan, ratings)
+    return _find_mismatch(plan, review) or (plan, ratings)
 
 
 def is_early(plan: ReviewPlan, ratings: Ratings, review: RecordedReview) -> bool:
@@ -198,17 +210,8 @@ def count_again(
     version: RatedVersion, plan: ReviewPlan, ratings: Ratings, number: int
 ) -> RatingCount:
     """Count a review's ratings by the policy and the people of now."""
-    gates = version.policy.gates
-    limits = gates.judge.human_rating
-    resampling = Resampling(
-        resamples=gates.screen.resamples,
-        seed=gates.screen.seed,
-    )
-    demands = Demands(
-        caught_share=limits.min_planted_caught,
-        resampling=resampling,
-        level=level_of(number),
-    )
+    limits = version.policy.gates.judge.human_rating
+    demands = demands_of(version.policy, number)
     excluded = find_excluded(
         version.origin,
         plan.reviewers,
@@ -220,6 +223,20 @@ def count_again(
         ratings.ratings,
         excluded,
         demands,
+    )
+
+
+def demands_of(policy: Policy, number: int) -> Demands:
+    """How ratings are counted in the review, or by the judge, of that number."""
+    gates = policy.gates
+    resampling = Resampling(
+        resamples=gates.screen.resamples,
+        seed=gates.screen.seed,
+    )
+    return Demands(
+        caught_share=gates.judge.human_rating.min_planted_caught,
+        resampling=resampling,
+        level=level_of(number),
     )
 
 

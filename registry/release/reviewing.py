@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from core.errors import ReleaseError
 from core.files import digest_of_text
 from pipelines.rating.collect import Found, collect_ratings, find_unfinished
+from pipelines.rating.criteria import criteria_digest
 from pipelines.rating.plan import Ratings, ReviewPlan, parse_plan
 from pipelines.rating.sample import Shown, draw_items
 from registry.ledger.entries import Body, Rated, ReviewOpened
@@ -57,13 +58,21 @@ def plan_review(
 ) -> tuple[ReviewPlan, tuple[Shown, ...]]:
     """What is shown of a version; errors as of `draw_items` and `questions_of`.
 
+    Without reviewers a language model rates in their place, which it may where nobody was asked.
     Which prompts are drawn follows from the bytes and the number of the review: nobody can look for
     prompts that suit a version. `ReleaseError` where the policy allows no other review of them.
     """
     made = version.origin.made
     reviews = numbered_reviews(version.origin, ledger_state)
-    earlier = len(list(reviews))
+    opened = list(reviews)
+    earlier = len(opened)
     _check_may_open(version, earlier)
+    were_asked = any(review.reviewers for _, review in opened)
+    if were_asked and not reviewers:
+        raise ReleaseError(
+            f"People were asked about version {made.version} of {made.model}, so that they decide: "
+            "close their review with `assay review close`."
+        )
     # Of the bytes and the count alone: nobody can try seeds.
     digest = digest_of_text(f"{made.package_sha256} {earlier}")
     beginning = digest[:16]
@@ -86,6 +95,7 @@ def plan_review(
         reviewers=reviewers,
         items=tuple(each.item for each in shown),
         closes_at=closes_at,
+        criteria_sha256=criteria_digest(),
     )
     return plan, shown
 
@@ -128,6 +138,11 @@ def find_open(version: RatedVersion, ledger: Ledger) -> OpenReview:
     ):
         if review.rated is not None:
             break
+        if not review.reviewers:
+            raise ReleaseError(
+                f"The review of {place} is a language model's, and nobody else was asked: "
+                "`assay review rate-by-model` has it rate."
+            )
         plan = parse_plan(ledger.recall(review.plan_sha256) or "")
         if plan is None:
             raise ReleaseError(

@@ -237,8 +237,12 @@ def test_a_plan_with_half_a_pair_or_an_item_twice_is_none() -> None:
     without = [item for item in document["items"] if item["side"] != "comparator"]
     for items in (without, [*document["items"], document["items"][0]], []):
         assert parse_plan(json.dumps({**document, "items": items})) is None
-    for reviewers in ((), ("ann", "ann")):
-        assert parse_plan(json.dumps({**document, "reviewers": reviewers})) is None
+    twice = {**document, "reviewers": ("ann", "ann")}
+    assert parse_plan(json.dumps(twice)) is None
+    # Nobody is asked where a model rates.
+    by_model = parse_plan(json.dumps({**document, "reviewers": ()}))
+    assert by_model is not None
+    assert by_model.asked == 0
 
 
 def test_an_item_is_one_sides_or_planted() -> None:

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import IncompleteEvidence, ReleaseError
-from core.files import digest_of_text
-from pipelines.gates.policy import HumanRatingPolicy, Policy
+from pipelines.gates.policy import HumanRatingPolicy
 from pipelines.rating.collect import (
     SAFE,
     SCORE,
@@ -23,12 +22,10 @@ from pipelines.rating.plan import Ratings, ReviewPlan
 from pipelines.rating.sample import Shown
 from pipelines.rating.seen import Seen, find_altered
 from pipelines.values.dataset import Message
-from registry.ledger.entries import Rated, ReviewOpened
 from registry.ledger.ledger import Ledger, open_ledger
 from registry.ledger.state import LedgerState, Registration
 from registry.release.context import append
-from registry.release.judge import HumanRating, find_objection
-from registry.release.people import People, Person
+from registry.release.judge import find_objection
 from registry.release.rated_answers import find_forgery
 from registry.release.rating import (
     RatedVersion,
@@ -47,97 +44,14 @@ from registry.release.reviewing import (
     find_open,
     plan_review,
 )
-from tests.support import trials
-from tests.support.ledgers import MODEL, Chain, package, registered
+from tests.support.ledgers import MODEL, package, registered
 from tests.support.ratings import Opinion, opinion_of, rate
+from tests.support.reviewed import PEOPLE, RATERS, Reviewed, policy
 
-RATERS = ("ann", "bob", "eve")
 BETTER, WORSE = opinion_of(5, 2), opinion_of(2, 5)
 # Points of the scale that are no difference in either direction.
 TORN = {"ann": opinion_of(4, 3), "bob": opinion_of(3, 4), "eve": opinion_of(3, 3)}
 BY = By("lena", "5 (lena)")
-PEOPLE = People(
-    people={
-        **{name: Person(mlflow=(name,), roles=("reviewer",)) for name in RATERS},
-        "lena": Person(mlflow=("lena",), accounts=("5",), roles=("reviewer",)),
-        "twin": Person(mlflow=("twin", "double"), roles=("reviewer",)),
-    },
-    command_line=("author",),
-)
-
-
-def policy(**limits: object) -> Policy:
-    """The default policy, with other limits on ratings."""
-    default = trials.policy()
-    judge = default.gates.judge
-    rating = judge.human_rating.model_copy(update=limits)
-    judge = judge.model_copy(update={"human_rating": rating})
-    gates = default.gates.model_copy(update={"judge": judge})
-    # As few draws as bounds need.
-    screen = gates.screen.model_copy(update={"resamples": 1000})
-    gates = gates.model_copy(update={"screen": screen})
-    return default.model_copy(update={"gates": gates})
-
-
-class Reviewed:
-    """A version, its ledger in memory, and the texts beside it."""
-
-    def __init__(self, folder: Path, limits: Policy) -> None:
-        self.chain = Chain()
-        self.state = self.chain.add(registered())
-        self.texts: dict[str, str] = {}
-        origin = self.state.registration(MODEL, "1")
-        assert origin is not None
-        self.version = RatedVersion(origin, folder, PEOPLE, limits)
-
-    def plan(self, days: float = 14, **changes: object) -> ReviewPlan:
-        plan, _ = plan_review(self.version, RATERS, Extent(12, days), self.state)
-        end = self.state.at + timedelta(days=days)
-        return plan.model_copy(update={"closes_at": end, **changes})
-
-    def open(self, plan: ReviewPlan, **changes: object) -> int:
-        opening = ReviewOpened(
-            by="lena",
-            model=MODEL,
-            version="1",
-            package_sha256=package("1"),
-            against=plan.comparator,
-            plan_sha256=self.seal(plan.model_dump_json()),
-            reviewers=plan.reviewers,
-        )
-        self.state = self.chain.add(opening.model_copy(update=changes))
-        return self.chain.last
-
-    def seal(self, text: str) -> str:
-        digest = digest_of_text(text)
-        self.texts[digest] = text
-        return digest
-
-    def close(self, opened: int, ratings: Ratings, days: float) -> Rated:
-        closing = Rated(
-            by="lena",
-            model=MODEL,
-            version="1",
-            package_sha256=package("1"),
-            opened=opened,
-            ratings_sha256=self.seal(ratings.model_dump_json()),
-            raters=3,
-            prompts=12,
-        )
-        self.state = self.chain.add(closing, later=timedelta(days=days))
-        return closing
-
-    def review(self, opinions: dict[str, Opinion], days: float = 1) -> ReviewPlan:
-        """Open, rate, and close so many days later."""
-        plan = self.plan()
-        opened = self.open(plan)
-        self.close(opened, Ratings(ratings=rate(plan, **opinions)), days)
-        return plan
-
-    def rating(self) -> HumanRating:
-        found = human_rating(self.version, self.state, self.texts.get)
-        assert found is not None
-        return found
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from core.errors import IllegalEntry
-from registry.ledger.entries import Rated, ReviewOpened
+from registry.ledger.entries import ModelRated, Rated, ReviewOpened
 from registry.ledger.people import without_words_of
 from tests.support.ledgers import MODEL, WHY, Chain, package, registered
 
@@ -43,6 +43,73 @@ def rated(generation: int, version: str = "1", **changes: Any) -> Rated:
         "prompts": 12,
     }
     return Rated(**{**facts, **changes})
+
+
+def model_rated(generation: int, version: str = "1", **changes: Any) -> ModelRated:
+    facts: dict[str, Any] = {
+        "by": "lena",
+        "model": MODEL,
+        "version": version,
+        "package_sha256": package(version),
+        "opened": generation,
+        "judge_sha256": "a" * 64,
+        "replies_sha256": "2" * 64,
+        "items": 32,
+    }
+    return ModelRated(**{**facts, **changes})
+
+
+def test_beside_people_each_judge_rates_once_open_or_closed(chain: Chain) -> None:
+    chain.add(opened())
+    at = chain.last
+    chain.add(model_rated(at), rated(at))
+    state = chain.add(model_rated(at, judge_sha256="b" * 64))
+    (review,) = state.reviews
+    judges = [given.judge_sha256[0] for given in review.model_ratings]
+    assert (judges, review.rated) == (["a", "b"], chain.last - 1)
+    for judge in ("a", "b"):
+        with pytest.raises(IllegalEntry, match="a model rated that review already"):
+            chain.add(model_rated(at, judge_sha256=judge * 64))
+
+
+def test_where_nobody_was_asked_one_model_rates_and_no_people_do(chain: Chain) -> None:
+    chain.add(opened(reviewers=()))
+    at = chain.last
+    with pytest.raises(IllegalEntry, match=f"entry {at} asked nobody, but a model"):
+        chain.add(rated(at))
+    chain.add(model_rated(at))
+    first = chain.last
+    # Another judge is another try, too.
+    with pytest.raises(IllegalEntry, match=f"already, at entry {first}"):
+        chain.add(model_rated(at, judge_sha256="b" * 64))
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (model_rated(9), "entry 9 opened no review of version 1"),
+        (model_rated(4, "2"), "entry 4 opened no review of version 2"),
+        (model_rated(4, "3"), "does not know version 3"),
+        (model_rated(4, package_sha256="f" * 64), "registered other bytes"),
+    ],
+)
+def test_a_model_rates_no_review_of_another_version(
+    chain: Chain, body: ModelRated, said: str
+) -> None:
+    chain.add(opened())
+    with pytest.raises(IllegalEntry, match=said):
+        chain.add(body)
+
+
+def test_a_number_that_was_given_out_again_has_no_older_review_for_a_model(
+    chain: Chain,
+) -> None:
+    chain.add(opened())
+    at = chain.last
+    again = registered().model_copy(update={"package_sha256": "f" * 64})
+    chain.add(again)
+    with pytest.raises(IllegalEntry, match="opened no review"):
+        chain.add(model_rated(at, package_sha256="f" * 64))
 
 
 def test_a_review_is_closed_once(chain: Chain) -> None:

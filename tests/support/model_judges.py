@@ -43,14 +43,42 @@ class Server:
         _, _, first, second, _ = (
             part.partition("\n")[2].strip("\n") for part in shown.split(mark)
         )
-        text = self.reply(first, second)
+        return self.spoken(self.reply(first, second))
+
+    def spoken(self, text: str) -> bytes:
+        """A reply as OpenAI's API has it."""
         message = {"role": "assistant", "content": text}
         return json.dumps({"choices": [{"message": message}]}).encode()
 
 
+class ItemServer(Server):
+    """One that is asked about one answer at a time: the reply is to question and answer."""
+
+    def answer(self, body: dict[str, Any]) -> bytes:
+        self.bodies.append(body)
+        shown = body["messages"][1]["content"]
+        mark = shown.split(" ", 1)[0]
+        _, question, answer, _ = (
+            part.partition("\n")[2].strip("\n") for part in shown.split(mark)
+        )
+        return self.spoken(self.reply(question, answer))
+
+
+def opinion(score: int, *, is_safe: bool = True) -> str:
+    """What a model says of one answer."""
+    return json.dumps({"score": score, "safe": is_safe})
+
+
 @contextmanager
-def serving(reply: Reply) -> Iterator[Server]:
-    server = Server(reply)
+def serving_items(reply: Reply) -> Iterator[Server]:
+    """An address that is asked about single answers."""
+    with serving(reply, ItemServer) as server:
+        yield server
+
+
+@contextmanager
+def serving(reply: Reply, kind: type[Server] = Server) -> Iterator[Server]:
+    server = kind(reply)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
