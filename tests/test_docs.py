@@ -286,7 +286,7 @@ def test_the_own_metric_that_a_page_shows_counts_and_its_policies_load(
     tmp_path: Path,
 ) -> None:
     page = "docs/how-to/own-metric.md"
-    (code,) = blocks(page, "python")
+    code, *_ = blocks(page, "python")
     write_metric(tmp_path, code, "slot_error")
     rows = [
         ScoredRow(prompt_id="right", prediction="A cheap pub", references=texts)
@@ -310,6 +310,20 @@ def test_the_own_metric_that_a_page_shows_counts_and_its_policies_load(
         assert load_policy(path).gates.screen.own_metrics == {
             "slot_error": metric.scale
         }
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize(
+    ("place", "name", "expected"), [(1, "words_f1", (1, 2, 3)), (2, "headline", (1, 1))]
+)
+def test_the_formula_and_the_scorer_that_a_page_shows_count(
+    tmp_path: Path, place: int, name: str, expected: tuple[float, ...]
+) -> None:
+    code = blocks("docs/how-to/own-metric.md", "python")[place]
+    write_metric(tmp_path, code, name)
+    row = ScoredRow(prompt_id="p", prediction="A pub", references=("A cheap bar",))
+    file = read_metric_file(name, tmp_path)
+    assert count_rows(file, [row], [row.references]).row_statistics(row) == expected
 
 
 @pytest.mark.parametrize("document", PAGES)

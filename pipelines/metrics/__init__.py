@@ -7,10 +7,10 @@ tasks         label_accuracy, label_f1 (labels.py); json_valid, json_schema_vali
 references    inapplicable: where a metric says nothing (bleu_references.py: the rule of BLEU)
 settings      needless: what was set where the defaults apply, which loosens a margin
 losses        perplexity_per_token, bits_per_byte
-costs         tokens_per_answer: no quality, for what is equal and cheaper
+costs         tokens_per_answer, adapter_bytes: no quality, for what is equal and cheaper
 tests         unit_tests: code in answers, run in the boxes of `pipelines.sandbox`
 own           own.py: metrics of the project, from files (own_file.py) that another process runs
-              (own_child.py)
+              (own_child.py: own_numbers.py, own_scorer.py); own_formula.py: scores that are no mean
 cross-check   evaluate_modules: BLEU and chrF once more, through `evaluate`
 """
 
@@ -70,8 +70,12 @@ METRICS: tuple[Metric, ...] = (
     SquadExactMatch(),
     RougeL(),
 )
-ALL_METRICS: tuple[Metric, ...] = (*METRICS, TokensPerAnswer(), UnitTests())
-"""Also those that need a column of their own: tests of the rows, and tokens of the answers."""
+ALL_METRICS: tuple[Metric, ...] = (
+    *METRICS,
+    TokensPerAnswer(),
+    UnitTests(),
+)
+"""Also those that need more: a sentence model, what an answer cost, tests of the rows."""
 STANDARD = MetricSettings()
 
 

@@ -2,9 +2,9 @@
 
     read ─► MetricFile ─► two processes ─► the same numbers? ─► OwnMetric
 
-An own metric is a mean: the sum of what counts over the sum of what the rows weigh. Its scores,
-intervals and comparisons follow from these numbers alone, so evidence is judged again without its
-file.
+An own metric is a mean: the sum of what counts over the sum of what the rows weigh. Or it is a
+formula over sums that it names. Its scores, intervals and comparisons follow from the numbers and
+the formula alone, so evidence is judged again without its file.
 """
 
 import json
@@ -27,9 +27,10 @@ from core.value import first_problem
 from pipelines.metrics import own_child
 from pipelines.metrics.metric import FloatArray, References, ScoredRow
 from pipelines.metrics.own_file import MetricFile
+from pipelines.metrics.own_formula import evaluate_formula
 from pipelines.values.own_metric import OwnMetricRecord
 
-Pair = tuple[float, float]
+Numbers = tuple[float, ...]
 _KEPT = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "SYSTEMROOT", "TMPDIR")
 """The variables that a metric sees: no other can change a result, and no secret is among them."""
 _SEEDS = ("1", "2")
@@ -39,7 +40,9 @@ class OwnMetric:
     """An own metric as evidence keeps it; with the numbers of the rows that its file counted."""
 
     def __init__(
-        self, record: OwnMetricRecord, counted: Mapping[ScoredRow, Pair] | None = None
+        self,
+        record: OwnMetricRecord,
+        counted: Mapping[ScoredRow, Numbers] | None = None,
     ) -> None:
         self.record = record
         self.counted = counted or {}
@@ -51,7 +54,7 @@ class OwnMetric:
         self.compares_answers = record.compares_answers
         self.stand_in: str | None = None
 
-    def row_statistics(self, row: ScoredRow) -> Pair:
+    def row_statistics(self, row: ScoredRow) -> Numbers:
         """What its file counted; `IncompleteEvidence` for a row that it did not."""
         if row not in self.counted:
             raise IncompleteEvidence(
@@ -61,7 +64,13 @@ class OwnMetric:
         return self.counted[row]
 
     def corpus(self, sums: FloatArray) -> FloatArray:
-        """The first sum over the second; NaN, which nothing passes with, where no row weighs."""
+        """The formula's score, or the first sum over the second where it has none.
+
+        NaN, which nothing passes with, where a formula has no number or no row weighs.
+        """
+        if self.record.formula is not None:
+            names = self.record.statistics
+            return evaluate_formula(self.record.formula, names, sums)
         weights = sums[..., 1]
         # A resampled corpus may hold only rows that weigh nothing.
         divisors = np.where(weights > 0, weights, np.nan)
@@ -136,7 +145,7 @@ def _run(
     }
     code, answers = _talk(json.dumps(request), seed, len(rows))
     facts: dict[str, Any] = {}
-    counted: list[Pair] = []
+    counted: list[Numbers] = []
     for answer in answers:
         if "fault" in answer:
             row = _row_at_work(rows, counted, facts)
@@ -189,6 +198,9 @@ def _environment(seed: str) -> dict[str, str]:
         "PYTHONPATH": str(code),
         "PYTHONHASHSEED": seed,
         "PYTHONDONTWRITEBYTECODE": "1",
+        # A scorer of MLflow's would tell its maker that it was called.
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "1",
     }
     # A stage that is killed leaves no metric behind that goes on counting.
     return {**kept, **own, **owned_by_this_process()}
@@ -221,7 +233,7 @@ def _whole_lines(lines: Sequence[bytes]) -> list[dict[str, Any]]:
 
 
 def _row_at_work(
-    rows: Sequence[ScoredRow], counted: Sequence[Pair], facts: dict[str, Any]
+    rows: Sequence[ScoredRow], counted: Sequence[Numbers], facts: dict[str, Any]
 ) -> ScoredRow | None:
     """The row that was being counted, where one was."""
     if not facts:

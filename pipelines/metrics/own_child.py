@@ -1,54 +1,37 @@
 """The process that runs the file of an own metric: `python -m pipelines.metrics.own_child`.
 
 In: one JSON document on standard input. Out: one JSON document a line: what the metric says of
-itself, then the two numbers of each row, then what it says of the references. A fault ends it.
+itself, then the numbers of each row, then what it says of the references. A fault ends it.
 
 A process of its own, so that a metric that hangs, prints or changes a module of Assay changes no
 result but its own. Each call has a limit of time, kept by the kernel.
 """
 
-import ast
 import json
-import math
 import os
 import signal
 import sys
 import tempfile
 import types
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TextIO, TypeVar
-
-import numpy as np
+from functools import partial
+from typing import Any, TextIO, TypeVar
 
 from core.children import RUN_PID
 from core.lifetime import end_with_the_run
 from pipelines.metrics.metric import ScoredRow
+from pipelines.metrics.own_fault import Fault, Source, is_number, line_of_class, show
+from pipelines.metrics.own_numbers import check_corpora, count_row, formula_of
+from pipelines.metrics.own_scorer import OfScorer, list_scorers
+from pipelines.values.formula import check_names, parse_formula
 
 SECONDS = 10
 """For one row, as for bash in `command_validity`."""
 SECONDS_TO_LOAD = 60
 """For the imports of the file, which may be heavy."""
-TOLERANCE = 1e-9
 _MODULE = "own_metric"
 _NEEDED = ("name", "unit", "higher_is_better", "scale", "worst", "compares_answers")
-_NUMBERS = (int, float, np.integer, np.floating)
 _T = TypeVar("_T")
-
-
-class Fault(Exception):
-    """What is wrong with the metric: the line of the file, where there is one, and the fact."""
-
-    def __init__(self, fact: str, line: int | None = None) -> None:
-        super().__init__(fact)
-        self.line = line
-
-
-class Source(NamedTuple):
-    """The text that is run, under the path that its errors name."""
-
-    name: str
-    path: str
-    text: str
 
 
 def main() -> None:
@@ -101,13 +84,13 @@ def _answers(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     counted = []
     for document in documents:
         row = ScoredRow.model_validate(document)
-        pair = _count(metric, row, source)
-        counted.append(pair)
-        yield {"counted": pair}
+        numbers = _within(SECONDS, source, partial(count_row, metric, row))
+        counted.append(numbers)
+        yield {"counted": numbers}
     # The corpus comes last: a fault of a row is the more exact one.
     # Fresh ones, whatever became of those above.
     rows = [ScoredRow.model_validate(document) for document in documents]
-    _check_corpus(metric, counted, source)
+    _within(SECONDS, source, lambda: check_corpora(metric, counted))
     listed = request["references"]
     references = tuple(tuple(texts) for texts in listed)
     method = _ask(metric, "signature", rows, source)
@@ -173,27 +156,37 @@ def _load(source: Source) -> Any:
     code = compile(source.text, source.path, "exec")
     # The project's own file, which its person asked for: this process is there to run it.
     exec(code, module.__dict__)  # noqa: S102 - see above
-    found = [
+    metric = _find_metric(vars(module), source)
+    _check_members(metric, source)
+    return metric
+
+
+def _find_metric(variables: dict[str, Any], source: Source) -> Any:
+    """The one class or scorer of the file."""
+    classes = [
         each
-        for name, each in vars(module).items()
+        for name, each in variables.items()
         if _is_metric(each) and not name.startswith("_")
     ]
-    names = [each.__name__ for each in dict.fromkeys(found)]
+    classes = list(dict.fromkeys(classes))
+    scorers = list_scorers(variables)
+    names = [each.__name__ for each in classes]
+    names += [scorer.name for scorer in scorers]
     if not names:
         raise Fault(
-            "it has no metric: a class with row_statistics, "
+            "it has no metric: a class with row_statistics or a scorer of mlflow.genai, "
             "whose name begins with no underscore"
         )
     if len(names) > 1:
         raise Fault(
             f"it has {len(names)} metrics, {' and '.join(names)}: leave one, "
             "or begin the names of the others with an underscore",
-            _line_of_class(source, names[1]),
+            line_of_class(source, names[1]),
         )
+    if scorers:
+        return OfScorer(scorers[0], variables)
     # Made here, within the limit of time: its constructor is the person's code as well.
-    metric = found[0]()
-    _check_members(metric, source)
-    return metric
+    return classes[0]()
 
 
 def _is_metric(each: object) -> bool:
@@ -207,13 +200,15 @@ def _is_metric(each: object) -> bool:
 
 def _check_members(metric: Any, source: Source) -> None:
     title = type(metric).__name__
-    line = _line_of_class(source, title)
+    if isinstance(metric, OfScorer):
+        title = "the scorer"
+    line = line_of_class(source, title)
     for member in _NEEDED:
         if not hasattr(metric, member):
             raise Fault(f"{title} has no {member}", line)
     name = source.name
     if metric.name != name:
-        given = _show(metric.name)
+        given = show(metric.name)
         raise Fault(
             f"{title} has the name {given}: it has to be that of the file, {name!r}",
             line,
@@ -224,20 +219,10 @@ def _check_members(metric: Any, source: Source) -> None:
         raise Fault(f"{title} has a stand_in, which an own metric cannot have", line)
 
 
-def _line_of_class(source: Source, name: str) -> int | None:
-    tree = ast.parse(source.text)
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.ClassDef):
-            continue
-        if node.name == name:
-            return node.lineno
-    return None
-
-
 def _describe(metric: Any, source: Source) -> dict[str, Any]:
     """What the metric says of itself, of the types that it has to be of."""
     title = type(metric).__name__
-    line = _line_of_class(source, title)
+    line = line_of_class(source, title)
     # None is an answer here: the metric has no worst score.
     worst = metric.worst
     facts = {
@@ -252,7 +237,23 @@ def _describe(metric: Any, source: Source) -> dict[str, Any]:
     # Margins are shares of it.
     if not scale > 0:
         raise Fault(f"its scale is {scale:g}: it has to be above 0", line)
-    return facts
+    return {**facts, **_describe_formula(metric, line)}
+
+
+def _describe_formula(metric: Any, line: int | None) -> dict[str, Any]:
+    """The formula and what it is about; nothing where the metric is a mean."""
+    if getattr(metric, "formula", None) is None:
+        return {}
+    formula = _typed(metric, "formula", str, line)
+    _, names = formula_of(metric)
+    if not all(isinstance(name, str) for name in names):
+        raise Fault(f"its statistics are {show(names)}: they have to be names", line)
+    try:
+        check_names(names)
+        parse_formula(formula, names)
+    except ValueError as error:
+        raise Fault(f"its formula is wrong: {error}", line) from error
+    return {"formula": formula, "statistics": names}
 
 
 def _typed(metric: Any, member: str, kind: type, line: int | None) -> Any:
@@ -265,115 +266,15 @@ def _typed(metric: Any, member: str, kind: type, line: int | None) -> Any:
     if kind is bool:
         wanted = "True or False"
     # A person sees what stands there.
-    shown = _show(fact)
+    shown = show(fact)
     raise Fault(f"its {member} is {shown}: it has to be {wanted}", line)
 
 
 def _number(fact: Any, member: str, line: int | None) -> float:
-    if _is_number(fact):
+    if is_number(fact):
         return float(fact)
-    shown = _show(fact)
+    shown = show(fact)
     raise Fault(f"its {member} is {shown}: it has to be a number", line)
-
-
-def _is_number(entry: Any) -> bool:
-    """Whether it is a finite number of Python or numpy, and no yes or no."""
-    # True is an int of Python.
-    if isinstance(entry, bool):
-        return False
-    if not isinstance(entry, _NUMBERS):
-        return False
-    return math.isfinite(entry)
-
-
-def _show(entry: Any) -> str:
-    words = repr(entry).split()
-    text = " ".join(words)
-    if len(text) <= 60:
-        return text
-    beginning = text[:57]
-    return f"{beginning}..."
-
-
-# The rows.
-
-
-def _count(metric: Any, row: ScoredRow, source: Source) -> tuple[float, float]:
-    """The two numbers of a row: what counts, and how much the row weighs."""
-    before = row.model_dump()
-    answer = _within(SECONDS, source, lambda: metric.row_statistics(row))
-    # Frozen values can be changed by those who try: the number would be of another row.
-    after = row.model_dump()
-    if after != before:
-        raise Fault("row_statistics changes the row that it is given")
-    # A text of two letters and a set of two numbers have a length of two as well.
-    is_pair = isinstance(answer, tuple | list) and len(answer) == 2
-    if not is_pair:
-        raise Fault(
-            f"row_statistics gives {_show(answer)}: it has to give two numbers, "
-            "what counts and how much the row weighs"
-        )
-    shown = _show(answer)
-    for entry in answer:
-        if _is_number(entry):
-            continue
-        wrong = _show(entry)
-        raise Fault(f"row_statistics gives {shown}, where {wrong} is no finite number")
-    counted = float(answer[0])
-    weight = float(answer[1])
-    _check_bounds(metric, counted, weight)
-    return counted, weight
-
-
-def _check_bounds(metric: Any, counted: float, weight: float) -> None:
-    if weight < 0:
-        raise Fault(f"row_statistics gives the weight {weight:g}, which is below 0")
-    # Without a worst score the scale only limits margins.
-    if metric.worst is None:
-        return
-    low = high = metric.worst
-    if metric.higher_is_better:
-        high = low + metric.scale
-    else:
-        low = high - metric.scale
-    slack = TOLERANCE * metric.scale
-    least = low * weight - slack
-    most = high * weight + slack
-    # Asked as a pass.
-    if least <= counted <= most:
-        return
-    score = f"{counted:g} of a weight of {weight:g}"
-    raise Fault(
-        f"row_statistics gives {score}, which is outside of its scale, "
-        f"{low:g} to {high:g}"
-    )
-
-
-def _check_corpus(
-    metric: Any, counted: list[tuple[float, float]], source: Source
-) -> None:
-    """A `corpus` of its own is allowed where it is the mean that Assay computes."""
-    if not hasattr(metric, "corpus") or not counted:
-        return
-    pairs = np.array(counted)
-    # The sums after each row: as many different corpora as there are rows.
-    sums = np.cumsum(pairs, axis=0)
-    weights = sums[:, 1]
-    # Where nothing weighs there is no mean, whatever a formula would say.
-    sums = sums[weights > 0]
-    # A copy, so that a formula that works in place cannot agree with itself.
-    given = sums.copy()
-    theirs = _within(SECONDS, source, lambda: metric.corpus(given))
-    ours = sums[:, 0] / sums[:, 1]
-    # Compared first: numpy would stretch one number over all the sums.
-    has_same_shape = np.shape(theirs) == ours.shape
-    if not has_same_shape or not np.allclose(
-        theirs, ours, rtol=TOLERANCE, atol=TOLERANCE
-    ):
-        raise Fault(
-            "its corpus is not the first sum over the second, "
-            "which is what Assay can compute again without the file: take corpus out"
-        )
 
 
 def _ask(metric: Any, member: str, about: Any, source: Source) -> str | None:
@@ -388,7 +289,7 @@ def _ask(metric: Any, member: str, about: Any, source: Source) -> str | None:
         return None
     if isinstance(answer, str):
         return answer
-    shown = _show(answer)
+    shown = show(answer)
     raise Fault(f"its {member} gives {shown}: it has to give a text")
 
 

@@ -41,6 +41,7 @@ _RECORDS: TypeAdapter[tuple[OwnMetricRecord, ...]] = TypeAdapter(
     tuple[OwnMetricRecord, ...]
 )
 _LATER_COLUMNS = ("tests", "samples")
+_LATER_NUMBERS = ("tokens",)
 _MAKERS: TypeAdapter[dict[System, ServingSpec]] = TypeAdapter(dict[System, ServingSpec])
 _DIGESTS: TypeAdapter[dict[System, str]] = TypeAdapter(dict[System, str])
 
@@ -239,7 +240,7 @@ def read_evidence(path: Path) -> Evidence:
         rows = [_from_record(record) for record in table.to_pylist()]
         evidence = evidence_of(rows)
         header = read_header(table.schema.metadata or {})
-        _check_pairs(rows, header.own_metrics)
+        _check_numbers(rows, header.own_metrics)
         _check_samples(rows, header.sampled_as)
         return evidence.model_copy(update=dict(header))
 
@@ -321,13 +322,15 @@ def _check_samples(rows: list[EvidenceRow], drawn: SampledAs | None) -> None:
             raise ValueError(row.row.prompt_id)
 
 
-def _check_pairs(rows: list[EvidenceRow], records: tuple[OwnMetricRecord, ...]) -> None:
-    """An own metric gives two numbers for a row: what counts, and what the row weighs."""
+def _check_numbers(
+    rows: list[EvidenceRow], records: tuple[OwnMetricRecord, ...]
+) -> None:
+    """An own metric gives every row the numbers that its mean or its formula is made of."""
     for record in records:
         for row in rows:
             for statistics in (row.statistics, row.control):
                 numbers = statistics.get(record.name)
-                if numbers is not None and len(numbers) != 2:
+                if numbers is not None and len(numbers) != record.numbers:
                     raise ValueError(record.name)
 
 
@@ -437,12 +440,13 @@ def _scored_fields(record: dict[str, Any]) -> dict[str, Any]:
     fields = {
         name: record[name]
         for name in ScoredRow.model_fields
-        if name not in (*_LATER_COLUMNS, "tokens")
+        if name not in (*_LATER_COLUMNS, *_LATER_NUMBERS)
     }
     # Only rows with tests, only sampled ones and only newer evidence have such columns.
     for name in _LATER_COLUMNS:
         fields[name] = record.get(name) or ()
-    fields["tokens"] = record.get("tokens")
+    for name in _LATER_NUMBERS:
+        fields[name] = record.get(name)
     return fields
 
 

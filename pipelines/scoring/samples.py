@@ -11,7 +11,7 @@ from typing import cast
 import numpy as np
 
 from core.errors import IncompleteEvidence
-from pipelines.metrics import FloatArray, Metric, ScoredRow
+from pipelines.metrics import FloatArray, Metric, OwnMetric, ScoredRow
 from pipelines.statistics.bootstrap import interval, sums_by_group
 from pipelines.values.dataset import Interval
 from pipelines.values.evidence import Resampling, SampledScore
@@ -62,7 +62,7 @@ def scores_of_samples(metric: Metric, row: ScoredRow) -> tuple[float, ...]:
     `IncompleteEvidence` where a score is NaN or infinite.
     """
     # Without a worst score it is about losses, and not about answers.
-    if not row.samples or metric.worst is None or metric.name in OF_THE_WHOLE:
+    if not row.samples or metric.worst is None or _is_of_the_whole(metric):
         return ()
     scores: list[float] = []
     for answer in list_answers(row):
@@ -75,6 +75,13 @@ def scores_of_samples(metric: Metric, row: ScoredRow) -> tuple[float, ...]:
             )
         scores.append(score)
     return tuple(scores)
+
+
+def _is_of_the_whole(metric: Metric) -> bool:
+    # A formula over sums may have no number for one answer, as 0 / 0 has none.
+    if isinstance(metric, OwnMetric):
+        return metric.record.formula is not None
+    return metric.name in OF_THE_WHOLE
 
 
 def sampled_score(

@@ -6,13 +6,14 @@ Without numpy: the identity of a run asks for these files before any stage runs.
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from core.errors import ParameterError
 from core.value import Value
 from pipelines import layout
+from pipelines.values.formula import check_names, parse_formula
 
 if TYPE_CHECKING:
     from pipelines.values.params import Params
@@ -41,6 +42,7 @@ Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 # These texts stand in tables and on pages of others: one line, and no markup.
 _Unit = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f|<>]{1,60}$")]
 _Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f<>]{1,500}$")]
+_OF_A_MEAN = 2
 
 
 class OwnMetricRecord(Value):
@@ -62,6 +64,33 @@ class OwnMetricRecord(Value):
     inapplicable: _Line | None = Field(
         description="Why it says nothing about these references; None: it applies."
     )
+    # Left out where there is none: the metric is a mean, as all older ones are.
+    statistics: tuple[Name, ...] = Field(
+        default=(),
+        max_length=64,
+        exclude_if=lambda names: not names,
+        description="Names of the numbers that it gives of a row.",
+    )
+    formula: _Line | None = Field(
+        default=None,
+        exclude_if=lambda formula: formula is None,
+        description="The score, from their sums.",
+    )
+
+    @model_validator(mode="after")
+    def _check_formula(self) -> Self:
+        """A gate counts by it: one that is none must not be read."""
+        check_names(self.statistics)
+        if self.formula is not None:
+            parse_formula(self.formula, self.statistics)
+        elif self.statistics:
+            raise ValueError("it names statistics, and has no formula over them")
+        return self
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers a row has: a mean needs what counts, and what the row weighs."""
+        return len(self.statistics) or _OF_A_MEAN
 
     @property
     def path(self) -> str:

@@ -197,6 +197,52 @@ def test_the_method_and_where_it_does_not_apply_are_what_the_file_says(
     assert told.inapplicable([("a",)]) == "1 prompts are too few. Bring more"
 
 
+WORDS_F1 = """
+class WordError:
+    name = "word_error"
+    unit = "0 to 1"
+    higher_is_better = True
+    scale = 1.0
+    worst = 0.0
+    compares_answers = True
+    statistics = ("both", "said", "wanted")
+    formula = "2 * both / max(said + wanted, 1)"
+
+    def row_statistics(self, row):
+        said, wanted = set(row.prediction.split()), set(row.references[0].split())
+        return len(said & wanted), len(said), len(wanted)
+"""
+
+
+@pytest.mark.ci
+def test_a_formula_over_sums_is_scored_and_judged_without_its_file(
+    tmp_path: Path,
+) -> None:
+    own_metrics.write_metric(tmp_path, WORDS_F1)
+    card = own_metrics.scored(tmp_path, tmp_path)
+    adapter, base = metric_of(card, "adapter"), metric_of(card, "base")
+    assert adapter.interval.low > base.interval.high
+    evidence = read_evidence(tmp_path / "evidence.parquet")
+    with chdir(tmp_path / "metrics"):
+        assert score_differences(card, evidence) == ()
+        policy = own_metrics.policy(tmp_path)
+        verdict = screen(card, compare(evidence, policy.gates.screen), policy)
+    assert isinstance(verdict, Finalist)
+    # Over all rows together, which is not the mean of the rows' own.
+    said, wanted, both = 0, 0, 0
+    for each in evidence.rows["base"]:
+        words = set(each.row.prediction.split())
+        expected = set(each.row.references[0].split())
+        said, wanted = said + len(words), wanted + len(expected)
+        both += len(words & expected)
+    assert base.interval.estimate == pytest.approx(2 * both / (said + wanted))
+    # Another formula is another score: evidence that names one is found out.
+    (record,) = evidence.own_metrics
+    edited = record.model_copy(update={"formula": "both / max(said, 1)"})
+    forged = evidence.model_copy(update={"own_metrics": (edited,)})
+    assert score_differences(card, forged) != ()
+
+
 @pytest.mark.parametrize("forged", ["twice", "built in", "no digest"])
 def test_a_record_that_fits_no_own_metric_is_damage(
     into: Path, tmp_path: Path, forged: str

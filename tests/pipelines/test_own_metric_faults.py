@@ -13,6 +13,7 @@ from pipelines.metrics.own_file import MOST_BYTES, read_metric_file
 from tests.support.own_metrics import COUNTS, MEMBERS, NAME, source, write_metric
 
 FILE = f"metrics/{NAME}.py"
+FORMULA = "    statistics = ('lost', 'words')\n    formula = {!r}\n"
 ROWS = tuple(
     ScoredRow(prompt_id=f"p{number}", prediction=f"a {number}", references=("a b",))
     for number in range(4)
@@ -60,6 +61,15 @@ OF_THE_FILE = {
     source(
         MEMBERS + "    def __init__(self, words):\n        pass\n"
     ): "raised TypeError",
+    source(
+        MEMBERS + FORMULA.format("lost +")
+    ): "formula is wrong: 'lost .' is no arith",
+    source(MEMBERS + FORMULA.format("none / words")): "none is none of its statistics",
+    source(MEMBERS + FORMULA.format("open(lost)")): "open is none of the functions",
+    source(MEMBERS + "    formula = 3\n"): "its formula is 3: it has to be a text",
+    source(
+        MEMBERS + "    formula = '1'\n    statistics = (1,)\n"
+    ): "are .1,.: they have",
 }
 OF_A_ROW = {
     "        return float('nan'), 1.0\n": "where nan is no finite number",
@@ -227,6 +237,34 @@ def test_a_corpus_of_its_own_has_to_be_the_mean(tmp_path: Path) -> None:
         ParameterError, match="its corpus is not the first sum over the"
     ):
         counted(tmp_path, source() + other)
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize(
+    ("formula", "numbers", "sentence"),
+    [
+        ("lost / words", "1.0", "it has to give 2 numbers, lost, words"),
+        ("lost / words", "3.0, 2.0", "its formula gives 1.5, which is outside of its"),
+        ("lost / words", "0.0, 0.0", "its formula gives nan for all rows together"),
+    ],
+)
+def test_a_formula_that_does_not_fit_its_rows_is_named(
+    tmp_path: Path, formula: str, numbers: str, sentence: str
+) -> None:
+    members = MEMBERS + FORMULA.format(formula)
+    text = source(members, f"        return ({numbers},)\n")
+    with pytest.raises((ParameterError, UnusableRow), match=sentence):
+        counted(tmp_path, text)
+
+
+@pytest.mark.ci
+def test_a_corpus_beside_a_formula_has_to_be_the_formula(tmp_path: Path) -> None:
+    members = MEMBERS + FORMULA.format("lost / words")
+    text = source(members, "        return 1.0, 2.0\n")
+    same = "\n    def corpus(self, sums):\n        return sums[..., 0] / sums[..., 1]\n"
+    assert counted(tmp_path, text + same).record.formula == "lost / words"
+    with pytest.raises(ParameterError, match="its corpus is not its formula"):
+        counted(tmp_path, text + same.replace("0] /", "0] * 2 /"))
 
 
 @pytest.mark.parametrize("member", ["signature", "inapplicable"])

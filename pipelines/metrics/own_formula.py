@@ -1,0 +1,59 @@
+"""What a formula of an own metric gives, for as many corpora at once as there are sums."""
+
+import ast
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from pipelines.metrics.metric import FloatArray
+from pipelines.values.formula import parse_formula
+
+_OPERATORS: Mapping[type, Callable[[Any, Any], Any]] = {
+    ast.Add: np.add,
+    ast.Sub: np.subtract,
+    ast.Mult: np.multiply,
+    ast.Div: np.divide,
+    ast.Pow: np.power,
+}
+_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    "abs": np.abs,
+    "exp": np.exp,
+    "log": np.log,
+    "max": np.maximum,
+    "min": np.minimum,
+    "sqrt": np.sqrt,
+}
+
+
+def evaluate_formula(text: str, names: Sequence[str], sums: FloatArray) -> FloatArray:
+    """The score of each corpus, shape (...), from sums of shape (..., names).
+
+    NaN or infinite where a formula has no number, such as 0 / 0; `ValueError` for no formula.
+    """
+    tree = parse_formula(text, names)
+    columns = {name: sums[..., place] for place, name in enumerate(names)}
+    # A corpus without a number is refused by whoever asked, with the metric's name.
+    with np.errstate(all="ignore"):
+        score = _evaluate(tree, columns)
+    # A formula without any name would be one number for all corpora.
+    return np.broadcast_to(score, sums.shape[:-1]).astype(np.float64)
+
+
+def _evaluate(part: ast.expr, columns: Mapping[str, FloatArray]) -> Any:
+    if isinstance(part, ast.Name):
+        return columns[part.id]
+    if isinstance(part, ast.UnaryOp):
+        number = _evaluate(part.operand, columns)
+        return -number if isinstance(part.op, ast.USub) else number
+    if isinstance(part, ast.BinOp):
+        combine = _OPERATORS[type(part.op)]
+        return combine(_evaluate(part.left, columns), _evaluate(part.right, columns))
+    if isinstance(part, ast.Call):
+        # `parse_formula` lets no other function through.
+        function = _FUNCTIONS[ast.unparse(part.func)]
+        numbers = [_evaluate(argument, columns) for argument in part.args]
+        return reduce(function, numbers) if len(numbers) > 1 else function(*numbers)
+    # A float also where a person wrote a whole number: 2 ** -1 has none among those.
+    return np.float64(ast.literal_eval(part))
