@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import httpx
 import pytest
+import yaml
 
 from tests.support.endpoint_system import Home, endpoint
 from tests.support.journey import (
@@ -63,6 +64,13 @@ def proposed_run(site: Checkout, data: Path, model: str) -> list[str]:
     return words[1:]
 
 
+def ask_for_retrieval(policy: Path) -> None:
+    """Have similar training rows in the prompt compete as well, as a person edits a policy."""
+    document = yaml.safe_load(policy.read_text(encoding="utf-8"))
+    document["screen"]["baselines"] = ["base", "few_shot", "retrieval"]
+    policy.write_text(yaml.safe_dump(document), encoding="utf-8")
+
+
 def settings(tokens: int) -> Sequence[str]:
     """Under which the tiny model learns, besides what is proposed."""
     own = [each for each in SETTINGS if not each.startswith("generation.max_new")]
@@ -74,6 +82,7 @@ def run_task(site: Checkout, task: TaskRows, data: Path, base: Path) -> CommandR
     """`assay run` as it is proposed."""
     model = f"{task.name}-tiny"
     words = proposed_run(site, data, model)
+    ask_for_retrieval(site.root / f"registry/policies/{model}.yaml")
     named = ("--base-model", base, "--model", model, "--json")
     return site.assay(*words, *named, *settings(task.tokens))
 
@@ -103,9 +112,9 @@ def test_rows_become_an_endpoint_by_the_policy_that_is_proposed_for_their_task(
     assert found["adapter"] > 0.6
     assert found["base"] < 0.1
     reasons = run.last["reasons"]
-    assert any(
-        f"{task.primary} against few_shot: better by" in reason for reason in reasons
-    )
+    for baseline in ("base", "few_shot", "retrieval"):
+        said = f"{task.primary} against {baseline}: better by"
+        assert any(said in reason for reason in reasons), reasons
 
     model = f"{task.name}-tiny"
     (version,) = checkout.versions(model)
