@@ -131,6 +131,12 @@ def folder_digests(folder: Path) -> dict[str, str]:
     return digests
 
 
+def folder_bytes(folder: Path) -> int:
+    """How many bytes the files below `folder` hold together."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in files)
+
+
 def _fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -15,8 +15,8 @@ from core.value import Settable
 from pipelines.values.dataset import Interval
 from pipelines.values.verdict import Comparison, Finding, Outcome
 
-Cost = Literal["tokens_per_answer"]
-COSTS = frozenset({"tokens_per_answer"})
+Cost = Literal["tokens_per_answer", "adapter_bytes"]
+COSTS = frozenset({"tokens_per_answer", "adapter_bytes"})
 Rival = Literal["few_shot", "retrieval", "champion"]
 
 
@@ -43,6 +43,12 @@ class CheaperPolicy(Settable):
         # Named twice, a system would have two findings of one rule.
         if len(set(self.than)) != len(self.than):
             raise ValueError("than names a system twice")
+        # No adapter is smaller than none.
+        if self.cost == "adapter_bytes" and self.than != ("champion",):
+            raise ValueError(
+                "than names a prompt, which has no adapter: adapter_bytes compares with the "
+                "champion alone"
+            )
         return self
 
 

@@ -7,6 +7,7 @@ tasks         label_accuracy, label_f1 (labels.py); json_valid, json_schema_vali
 references    inapplicable: where a metric says nothing (bleu_references.py: the rule of BLEU)
 settings      needless: what was set where the defaults apply, which loosens a margin
 losses        perplexity_per_token, bits_per_byte
+meaning       semantic_similarity, by the vectors of sentence_model.py
 costs         tokens_per_answer, adapter_bytes: no quality, for what is equal and cheaper
 tests         unit_tests: code in answers, run in the boxes of `pipelines.sandbox`
 own           own.py: metrics of the project, from files (own_file.py) that another process runs
@@ -18,6 +19,7 @@ import difflib
 from pathlib import Path
 
 from core.errors import ParameterError
+from pipelines.metrics.adapter_bytes import AdapterBytes
 from pipelines.metrics.bits_per_byte import BitsPerByte
 from pipelines.metrics.bleu import Bleu
 from pipelines.metrics.chrf import Chrf
@@ -33,6 +35,7 @@ from pipelines.metrics.own import OwnMetric, describe_file
 from pipelines.metrics.own_file import MetricFile, has_metric_file, read_metric_file
 from pipelines.metrics.perplexity_per_token import PerplexityPerToken
 from pipelines.metrics.rouge_l import RougeL
+from pipelines.metrics.semantic_similarity import SemanticSimilarity
 from pipelines.metrics.squad_exact_match import SquadExactMatch
 from pipelines.metrics.tokens_per_answer import TokensPerAnswer
 from pipelines.metrics.tool_call import ToolCall
@@ -72,6 +75,8 @@ METRICS: tuple[Metric, ...] = (
 )
 ALL_METRICS: tuple[Metric, ...] = (
     *METRICS,
+    SemanticSimilarity(),
+    AdapterBytes(),
     TokensPerAnswer(),
     UnitTests(),
 )

@@ -35,6 +35,12 @@ class ScoredRow(Value):
         exclude_if=lambda tokens: tokens is None,
         description="Of prompt and answer, without the end of the turn; None: not counted.",
     )
+    adapter_bytes: int | None = Field(
+        default=None,
+        ge=0,
+        exclude_if=lambda size: size is None,
+        description="Of the adapter that answered; 0: there is none. None: not measured.",
+    )
     # Answers drawn by chance; the prediction is the greedy one all the same.
     samples: tuple[str, ...] = Field(default=(), exclude_if=lambda texts: not texts)
 

@@ -41,6 +41,7 @@ class Identity(Value):
     system: System
     base: BaseModelManifest
     adapter_sha256: str | None = None
+    adapter_bytes: int = 0
     # The same before every prompt, or those that were found for each, by its id.
     examples: Messages = ()
     retrieved: dict[str, Messages] | None = None
@@ -169,6 +170,7 @@ def answer(
         answers=FileDigest.of(answers_path),
         losses=FileDigest.of(losses_path),
         sampled=sampled,
+        adapter_bytes=identity.adapter_bytes,
     )
     # Written last: the record names files that are there.
     completions.write(out / f"{system}.json")

@@ -41,7 +41,7 @@ _RECORDS: TypeAdapter[tuple[OwnMetricRecord, ...]] = TypeAdapter(
     tuple[OwnMetricRecord, ...]
 )
 _LATER_COLUMNS = ("tests", "samples")
-_LATER_NUMBERS = ("tokens",)
+_LATER_NUMBERS = ("tokens", "adapter_bytes")
 _MAKERS: TypeAdapter[dict[System, ServingSpec]] = TypeAdapter(dict[System, ServingSpec])
 _DIGESTS: TypeAdapter[dict[System, str]] = TypeAdapter(dict[System, str])
 
@@ -477,6 +477,7 @@ def _schema(record: dict[str, Any]) -> Any:
         "samples": pa.list_(pa.string()),
         "losses": pa.list_(loss),
         "tokens": pa.int64(),
+        "adapter_bytes": pa.int64(),
     }
     numbers = pa.list_(pa.float64())
     fields = []

@@ -8,6 +8,7 @@ from core.errors import IncompleteEvidence
 from pipelines.metrics import Metric, ScoredRow, metric_named
 from pipelines.metrics.label_f1 import for_references
 from pipelines.metrics.needless import needless_settings
+from pipelines.metrics.semantic_similarity import SemanticSimilarity
 from pipelines.scoring.evidence_file import (
     Evidence,
     EvidenceRow,
@@ -38,7 +39,7 @@ def with_statistics(rows: Sequence[EvidenceRow], metrics: Sequence[Metric]) -> E
     `IncompleteEvidence` where the control prompt is unknown.
     """
     references = {row.row.prompt_id: row.row.references for row in rows}
-    fitted = [for_references(metric, references.values()) for metric in metrics]
+    fitted = [_fit(metric, rows, references) for metric in metrics]
 
     def fill(row: EvidenceRow) -> EvidenceRow:
         return _fill(row, fitted, references)
@@ -102,6 +103,17 @@ def list_scored_rows(rows: Sequence[EvidenceRow]) -> list[ScoredRow]:
         if row.control_prompt_id is not None:
             scored += list_answers(_swap(row, references))
     return scored
+
+
+def _fit(
+    metric: Metric,
+    rows: Sequence[EvidenceRow],
+    references: dict[str, tuple[str, ...]],
+) -> Metric:
+    """The metric as it counts these rows, once it has seen all of them."""
+    if isinstance(metric, SemanticSimilarity):
+        return SemanticSimilarity.of_rows(list_scored_rows(rows))
+    return for_references(metric, references.values())
 
 
 def _needless(evidence: Evidence, metric: Metric) -> str | None:

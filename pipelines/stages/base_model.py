@@ -21,6 +21,8 @@ from core.errors import DamagedFile, UnusableBaseModel
 from core.files import digest_of_files, write_text
 from core.settings import Settings
 from pipelines import layout
+from pipelines.metrics.semantic_similarity import SemanticSimilarity
+from pipelines.metrics.sentence_model import MINILM
 from pipelines.metrics.unit_tests import UnitTests, check_all_tests
 from pipelines.models.base_check import check_base, read_all_rows
 from pipelines.models.base_files import (
@@ -118,6 +120,9 @@ def main() -> int:
     conformance = check_base(manifest, language, rows, params)
     if UnitTests.name in params.score.metrics:
         check_all_tests(group_prompts(rows["held_out"]))
+    # Scoring comes last, and perhaps where there is no network.
+    if SemanticSimilarity.name in params.score.metrics:
+        fetch(MINILM, home)
     if template is not None:
         write_text(layout.CHAT_TEMPLATE, template)
     # Beside the folder that later stages read: measured numbers differ from machine to machine.

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.errors import DamagedFile
+from core.files import folder_bytes
 from core.settings import Settings
 from core.value import FileDigest
 from pipelines import layout
@@ -75,6 +76,7 @@ class Questions:
             system=system,
             base=self.base.manifest,
             adapter_sha256=adapter.sha256,
+            adapter_bytes=folder_bytes(folder),
         )
         self._ask(identity, folder)
 

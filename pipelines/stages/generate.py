@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from core.files import digest_of_json, write_jsonl
+from core.files import digest_of_json, folder_bytes, write_jsonl
 from core.progress import progress_bar
 from core.settings import Settings
 from pipelines import layout
@@ -57,17 +57,25 @@ def generate(
     questions: Questions, adapter: Adapter, language: LanguageModel
 ) -> Completions:
     """Answer every prompt once by the adapter; `answer` names the errors."""
-    return _answer_as("adapter", questions, adapter, language)
+    folder = Path(adapter.folder)
+    identity = _identity("adapter", questions, adapter, folder)
+    return _answer_as(identity, questions, language)
 
 
-def _answer_as(
-    system: System, questions: Questions, adapter: Adapter, language: LanguageModel
-) -> Completions:
-    identity = Identity(
+def _identity(
+    system: System, questions: Questions, adapter: Adapter, folder: Path
+) -> Identity:
+    return Identity(
         system=system,
         base=questions.base,
         adapter_sha256=adapter.sha256,
+        adapter_bytes=folder_bytes(folder),
     )
+
+
+def _answer_as(
+    identity: Identity, questions: Questions, language: LanguageModel
+) -> Completions:
     return answer(
         identity,
         language,
@@ -206,4 +214,5 @@ def _answer_by_comparators(questions: Questions, own: PlacedBase) -> None:
             adapter_folder,
         )
         on_its_base = replace(questions, base=base.manifest)
-        _answer_as(system, on_its_base, adapter, language)
+        identity = _identity(system, on_its_base, adapter, adapter_folder)
+        _answer_as(identity, on_its_base, language)

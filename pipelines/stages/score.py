@@ -235,6 +235,7 @@ def _build_rows(
             losses=tuple(losses[prompt.id, number] for number in reference_numbers),
             tests=prompt.tests,
             tokens=tokens[prompt.id],
+            adapter_bytes=answers.completions.adapter_bytes,
             samples=samples[prompt.id],
         )
         rows.append(

@@ -148,6 +148,12 @@ class Completions(Value):
         exclude_if=lambda sampled: sampled is None,
         description="The answers that were drawn by chance; None: greedy ones alone.",
     )
+    adapter_bytes: int | None = Field(
+        default=None,
+        ge=0,
+        exclude_if=lambda size: size is None,
+        description="Of the adapter's files, 0 without one; None: older, not measured.",
+    )
 
 
 class SampledScore(Value):

@@ -33,6 +33,8 @@ BUILT_IN = (
     "tool_call",
     "squad_exact_match",
     "rouge_l",
+    "semantic_similarity",
+    "adapter_bytes",
     "tokens_per_answer",
     "unit_tests",
 )

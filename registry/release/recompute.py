@@ -49,7 +49,7 @@ from registry.release.confirmed import (
 from registry.release.makers import expected_makers
 from registry.release.own_metrics import copy_differences, find_metrics
 from registry.release.prompted import prefix_differences, retrieved_differences
-from registry.release.stored_files import file_differences
+from registry.release.stored_files import file_differences, size_differences
 from registry.release.stored_inputs import input_differences, prompt_differences
 
 NEWER_RULES = frozenset({"output refusals"})
@@ -107,6 +107,7 @@ def recompute(
     differences += input_differences(folder, scorecard, evidence)
     differences += prefix_differences(folder, scorecard, evidence)
     differences += file_differences(folder, scorecard)
+    differences += size_differences(folder, evidence)
     # Another policy is asked about the evidence, not whether it would have admitted the data.
     if policy_file is None:
         differences += _admission_differences(folder, screening.policy)

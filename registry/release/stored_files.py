@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import DamagedFile
-from core.files import digest_of_files, folder_digests, sha256_of
+from core.files import digest_of_files, folder_bytes, folder_digests, sha256_of
+from pipelines.scoring.evidence_file import Evidence
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.evidence import Adapter, Scorecard
 from pipelines.values.params import load_params
@@ -40,6 +41,18 @@ def file_differences(folder: Path, scorecard: Scorecard) -> Iterator[str]:
     # A run that was refused has no package, and so no known answers.
     if (folder / KNOWN_ANSWERS).exists():
         yield from known_answer_differences(folder, scored_length)
+
+
+def size_differences(folder: Path, evidence: Evidence) -> Iterator[str]:
+    """Where the evidence says another size of the adapter than its files in a package have."""
+    weights = folder / WEIGHTS
+    if not weights.is_dir():
+        return
+    there = folder_bytes(weights)
+    # Older evidence does not say it.
+    said = {row.row.adapter_bytes for row in evidence.rows["adapter"]} - {None}
+    for size in said - {there}:
+        yield f"evidence.adapter: {size} bytes were scored, and {WEIGHTS}/ has {there}"
 
 
 def _packing_differences(folder: Path) -> Iterator[str]:

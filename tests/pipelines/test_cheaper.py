@@ -28,7 +28,9 @@ from pipelines.values.verdict import Comparison, Finalist, Rejection, Undecided
 from tests.support import trials
 
 COST = "tokens_per_answer"
+BYTES = "adapter_bytes"
 CHEAPER = {"cost": COST, "saving": 0.2, "margin": 1.0}
+SMALLER = {**CHEAPER, "cost": BYTES}
 Costs = Mapping[System, int]
 
 
@@ -45,7 +47,9 @@ def counted(answers: SystemAnswers, tokens: int) -> SystemAnswers:
         return answer.model_copy(update={"prompt_tokens": tokens + place % 3})
 
     rows = [count(place, answer) for place, answer in enumerate(answers.answers)]
-    return answers.model_copy(update={"answers": tuple(rows)})
+    # As many bytes, so that either cost can decide.
+    sized = answers.completions.model_copy(update={"adapter_bytes": tokens})
+    return answers.model_copy(update={"answers": tuple(rows), "completions": sized})
 
 
 def screened(
@@ -63,7 +67,10 @@ def screened(
     }
     trial = trials.trial(systems)
     answers = [counted(each, costs.get(each.system, 60)) for each in trial.systems]
-    metrics = (*trials.params().score.metrics, COST)
+    asked = policy or trials.policy(cheaper=CHEAPER)
+    cheaper = asked.gates.screen.cheaper
+    cost = COST if cheaper is None else cheaper.cost
+    metrics = (*trials.params().score.metrics, cost)
     folder.mkdir(exist_ok=True)
     card = score(
         trial.model_copy(update={"systems": tuple(answers)}),
@@ -74,7 +81,6 @@ def screened(
     card = card.model_copy(
         update={"bias": trials.bias(Interval(estimate=1, low=0, high=3))}
     )
-    asked = policy or trials.policy(cheaper=CHEAPER)
     return screen_evidence(card, read_evidence(folder / "evidence.parquet"), asked)
 
 
@@ -99,6 +105,28 @@ def test_what_is_equal_and_costs_the_same_is_rejected(tmp_path: Path) -> None:
     verdict = screened(tmp_path, {"adapter": 60, "champion": 60})
     assert outcomes(verdict)[f"{COST} superior to champion"] == "rejected"
     assert isinstance(verdict, Rejection)
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize(
+    ("size", "outcome"), [(48, "passed"), (49, "rejected"), (60, "rejected")]
+)
+def test_what_is_equal_passes_where_its_adapter_is_smaller_by_the_policys_share(
+    tmp_path: Path, size: int, outcome: str
+) -> None:
+    policy = trials.policy(cheaper=SMALLER)
+    verdict = screened(tmp_path, {"adapter": size, "champion": 60}, policy=policy)
+    found = {finding.rule: finding for finding in verdict.findings}
+    saving = found[f"{BYTES} superior to champion"]
+    # Sizes are no sample: the bounds are the difference itself.
+    assert saving.outcome == outcome, saving.text
+    assert (
+        f"lower by {60 - size} of 60, bounds {60 - size} to {60 - size}" in saving.text
+    )
+    assert isinstance(verdict, Finalist) == (outcome == "passed")
+    evidence = read_evidence(tmp_path / "evidence.parquet")
+    assert evidence.rows["adapter"][0].row.adapter_bytes == size
+    assert describe_power(evidence, policy.gates.screen)
 
 
 def test_fewer_tokens_of_another_base_are_no_saving() -> None:
@@ -197,6 +225,9 @@ def test_a_cost_that_nobody_scored_is_rejected() -> None:
         {"cheaper": {**CHEAPER, "than": ["base"]}},
         {"cheaper": {**CHEAPER, "than": ["champion", "champion"]}},
         {"cheaper": {**CHEAPER, "cost": "chrf"}},
+        {"cheaper": {**SMALLER, "than": ["champion", "few_shot"]}},
+        {"cheaper": {**SMALLER, "than": ["retrieval"]}},
+        {"primary": BYTES, "smallest_effect": 50},
         {"cheaper": True},
         {"primary": COST, "smallest_effect": 50},
     ],
@@ -216,6 +247,14 @@ def test_an_answer_whose_tokens_nobody_counted_has_no_cost() -> None:
         metric.row_statistics(row.model_copy(update={"tokens": None}))
     with pytest.raises(ValidationError):
         ScoredRow(prompt_id="a", prediction="x", references=("x",), tokens=-1)
+
+
+def test_an_adapter_that_nobody_measured_has_no_size() -> None:
+    metric = metric_named(BYTES)
+    row = ScoredRow(prompt_id="a", prediction="x", references=("x",), adapter_bytes=0)
+    assert metric.row_statistics(row) == (0.0, 1.0)
+    with pytest.raises(IncompleteEvidence, match="Nobody measured"):
+        metric.row_statistics(row.model_copy(update={"adapter_bytes": None}))
 
 
 @pytest.mark.parametrize(
