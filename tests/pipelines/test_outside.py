@@ -24,11 +24,11 @@ from tests.support.tiny import make_tiny_base, tiny_manifest
 HARNESS = "lm_eval==0.4.13"
 # Nothing of a program's own home or network takes part.
 OFFLINE = {"HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin"}
-# It ends in a control token: lm-evaluation-harness moves white space at the end of a context to
-# the text that it scores.
+# A prompt ends in a control token: lm-evaluation-harness moves white space at the end of a context
+# to the text that it scores.
 TEMPLATE = (
     "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + ' ' + message['content'] + '<|im_end|>' }}"
+    "{{ '<|im_start|>' + message['role'] + '<|endoftext|>' + message['content'] + '<|im_end|>' }}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant<|endoftext|>' }}{% endif %}"
 )
@@ -141,7 +141,7 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rendered(prompt: Prompt) -> str:
     """The prompt as the template writes it."""
-    question = f"<|im_start|>user {prompt.messages[0].content}<|im_end|>"
+    question = f"<|im_start|>user<|endoftext|>{prompt.messages[0].content}<|im_end|>"
     return f"{question}<|im_start|>assistant<|endoftext|>"
 
 
