@@ -133,8 +133,12 @@ def folder_digests(folder: Path) -> dict[str, str]:
 
 def folder_bytes(folder: Path) -> int:
     """How many bytes the files below `folder` hold together."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return sum(path.stat().st_size for path in files)
+    total = 0
+    for path in folder.rglob("*"):
+        if path.is_file():
+            status = path.stat()
+            total += status.st_size
+    return total
 
 
 def _fsync(path: Path) -> None:

@@ -68,14 +68,17 @@ class OwnMetric:
 
         NaN, which nothing passes with, where a formula has no number or no row weighs.
         """
-        if self.record.formula is not None:
-            names = self.record.statistics
-            return evaluate_formula(self.record.formula, names, sums)
+        record = self.record
+        if record.formula is not None:
+            names = record.statistics
+            return evaluate_formula(record.formula, names, sums)
         weights = sums[..., 1]
         # A resampled corpus may hold only rows that weigh nothing.
-        divisors = np.where(weights > 0, weights, np.nan)
+        is_there = weights > 0
+        divisors = np.where(is_there, weights, np.nan)
         counted = sums[..., 0]
-        return np.asarray(counted / divisors)
+        means = counted / divisors
+        return np.asarray(means)
 
     def signature(self, rows: Sequence[ScoredRow]) -> str:
         """The file, its digest, and what it says of its method."""

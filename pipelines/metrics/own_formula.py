@@ -33,12 +33,16 @@ def evaluate_formula(text: str, names: Sequence[str], sums: FloatArray) -> Float
     NaN or infinite where a formula has no number, such as 0 / 0; `ValueError` for no formula.
     """
     tree = parse_formula(text, names)
-    columns = {name: sums[..., place] for place, name in enumerate(names)}
+    columns = {}
+    for place, name in enumerate(names):
+        columns[name] = sums[..., place]
     # A corpus without a number is refused by whoever asked, with the metric's name.
     with np.errstate(all="ignore"):
         score = _evaluate(tree, columns)
     # A formula without any name would be one number for all corpora.
-    return np.broadcast_to(score, sums.shape[:-1]).astype(np.float64)
+    corpora = sums.shape[:-1]
+    scores = np.broadcast_to(score, corpora)
+    return scores.astype(np.float64)
 
 
 def _evaluate(part: ast.expr, columns: Mapping[str, FloatArray]) -> Any:
@@ -46,14 +50,28 @@ def _evaluate(part: ast.expr, columns: Mapping[str, FloatArray]) -> Any:
         return columns[part.id]
     if isinstance(part, ast.UnaryOp):
         number = _evaluate(part.operand, columns)
-        return -number if isinstance(part.op, ast.USub) else number
+        is_minus = isinstance(part.op, ast.USub)
+        return -number if is_minus else number
     if isinstance(part, ast.BinOp):
+        left = _evaluate(part.left, columns)
+        right = _evaluate(part.right, columns)
         combine = _OPERATORS[type(part.op)]
-        return combine(_evaluate(part.left, columns), _evaluate(part.right, columns))
+        return combine(left, right)
     if isinstance(part, ast.Call):
-        # `parse_formula` lets no other function through.
-        function = _FUNCTIONS[ast.unparse(part.func)]
-        numbers = [_evaluate(argument, columns) for argument in part.args]
-        return reduce(function, numbers) if len(numbers) > 1 else function(*numbers)
+        return _call(part, columns)
     # A float also where a person wrote a whole number: 2 ** -1 has none among those.
-    return np.float64(ast.literal_eval(part))
+    number = ast.literal_eval(part)
+    return np.float64(number)
+
+
+def _call(call: ast.Call, columns: Mapping[str, FloatArray]) -> Any:
+    numbers = []
+    for argument in call.args:
+        number = _evaluate(argument, columns)
+        numbers.append(number)
+    # `parse_formula` lets no other function through, and of one number only those that take one.
+    name = ast.unparse(call.func)
+    function = _FUNCTIONS[name]
+    if len(numbers) == 1:
+        return function(*numbers)
+    return reduce(function, numbers)

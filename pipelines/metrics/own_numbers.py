@@ -133,12 +133,17 @@ def _check_same(metric: Any, sums: FloatArray, ours: FloatArray) -> None:
 
 def _means(sums: FloatArray) -> FloatArray:
     weights = sums[:, 1]
-    divisors = np.where(weights > 0, weights, np.nan)
-    return np.asarray(sums[:, 0] / divisors)
+    counted = sums[:, 0]
+    is_there = weights > 0
+    divisors = np.where(is_there, weights, np.nan)
+    means = counted / divisors
+    return np.asarray(means)
 
 
 def _scale_of(metric: Any) -> tuple[float, float]:
     """The lowest and the highest score."""
+    worst = metric.worst
+    scale = metric.scale
     if metric.higher_is_better:
-        return metric.worst, metric.worst + metric.scale
-    return metric.worst - metric.scale, metric.worst
+        return worst, worst + scale
+    return worst - scale, worst

@@ -51,8 +51,10 @@ class OfScorer:
 
     def row_statistics(self, row: ScoredRow) -> tuple[float, float]:
         """The scorer's number, and one row."""
-        best = max if self.higher_is_better else min
-        return best(self._scores(row)), 1.0
+        scores = list(self._scores(row))
+        if self.higher_is_better:
+            return max(scores), 1.0
+        return min(scores), 1.0
 
     def _scores(self, row: ScoredRow) -> Iterator[float]:
         if not self.compares_answers:
@@ -62,10 +64,16 @@ class OfScorer:
             yield self._score(row.prediction, {"expected_response": reference})
 
     def _score(self, answer: str, expectations: dict[str, str]) -> float:
-        known = {"outputs": answer, "expectations": expectations}
-        given = {name: known[name] for name in self._asked}
+        known = {
+            "outputs": answer,
+            "expectations": expectations,
+        }
+        given = {}
+        for name in self._asked:
+            given[name] = known[name]
         # Not `run`, whose limit of time is a thread: this process has one that the kernel keeps.
-        return _number_of(self._scorer(**given))
+        said = self._scorer(**given)
+        return _number_of(said)
 
 
 def _asked_for(scorer: Any) -> list[str]:

@@ -39,10 +39,12 @@ class SemanticSimilarity:
     @classmethod
     def of_rows(cls, rows: Iterable[ScoredRow]) -> "SemanticSimilarity":
         """With the vectors of all texts of the rows, computed together: a batch takes less."""
-        texts: dict[str, None] = {}
+        texts = []
         for row in rows:
-            texts |= dict.fromkeys((row.prediction, *row.references))
-        return cls(embed_texts(texts))
+            texts.append(row.prediction)
+            texts += row.references
+        vectors = embed_texts(texts)
+        return cls(vectors)
 
     def row_statistics(self, row: ScoredRow) -> tuple[float, ...]:
         """The cosine with the nearest reference, and one row."""
@@ -87,7 +89,11 @@ def embed_texts(texts: Iterable[str]) -> Vectors:
 
 
 def _is_readable(text: str) -> bool:
-    letters = [letter for letter in text if letter.isalpha()]
-    # Latin letters with and without marks come before the other alphabets.
-    latin = [letter for letter in letters if letter < "\u0250"]
-    return 2 * len(latin) > len(letters)
+    letters = 0
+    latin = 0
+    for sign in text:
+        is_letter = sign.isalpha()
+        letters += is_letter
+        # Latin letters with and without marks come before the other alphabets.
+        latin += is_letter and sign < "\u0250"
+    return 2 * latin > letters

