@@ -27,13 +27,42 @@ class GenerationRequest:
     stop: tuple[str, ...] = ()
     # None: another answer each time.
     seed: int | None = None
+    # How many of the likeliest tokens to name beside each token; None: no probabilities at all.
+    top_logprobs: int | None = None
+    # Whether the prompt's own tokens are scored as well: `PromptScores` then comes first.
+    scores_prompt: bool = False
+    # The answer is JSON that this JSON Schema admits; None: any text.
+    json_schema: str | None = None
+
+
+@dataclass(frozen=True)
+class TokenScore:
+    """One token, and its probability given all before it: a natural logarithm, at most 0."""
+
+    id: int
+    text: str
+    # None for the first token of a prompt, which nothing precedes.
+    logprob: float | None
+    # The likeliest tokens in its place, best first, each as its id, text and logarithm.
+    top: tuple[tuple[int, str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class PromptScores:
+    """The prompt's tokens, in their order; delivered before any piece."""
+
+    tokens: tuple[TokenScore, ...]
 
 
 @dataclass(frozen=True)
 class Piece:
-    """The next characters of an answer."""
+    """The next characters of an answer, and its tokens' scores where they were asked for.
+
+    A token whose character is not complete yet comes with the piece that completes it.
+    """
 
     text: str
+    tokens: tuple[TokenScore, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,7 +83,7 @@ class Failed:
     message: str
 
 
-Event = Piece | Finished | Failed
+Event = PromptScores | Piece | Finished | Failed
 Deliver = Callable[[Event], None]
 Cancel = Callable[[], None]
 
