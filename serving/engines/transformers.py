@@ -1,38 +1,37 @@
-"""The reference engine: transformers' own `generate`, one answer at a time, on its own thread."""
+"""The reference engine: transformers on a thread of its own, many answers at once.
+
+    submit ─▶ queue ─▶ runner: a place and memory ─▶ one token of each answer at a time ─▶ Finished
+
+transformers has a continuous batching of its own. It draws all samples of a process from one
+generator, knows no stop strings and no adapter by request, so that its answers would depend on
+their neighbours: the runners here keep rows apart.
+"""
 
 import contextlib
 import queue
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from core.errors import AssayError
-from pipelines.models.incremental_text import IncrementalText
 from pipelines.models.language_model import LanguageModel
 from pipelines.values.dataset import Message
 from pipelines.values.serving_spec import ServingSpec
-from serving.engines import Cancel, Deliver, Failed, Finished, GenerationRequest, Piece
+from serving.engines import Cancel, Deliver, GenerationRequest
+from serving.engines.adapter_switch import AdapterSwitch
+from serving.engines.running_answer import RunningAnswer
 from serving.log import say
 from serving.refusal import Refusal, not_ready_error, overloaded_error
-from serving.text_stream import StopStrings, TokenCount
 
 if TYPE_CHECKING:
-    import torch
+    from serving.engines.runners import Runner
 
-# At one answer at a time a longer queue only hides that clients wait too long.
+ROWS = 16
+"""Answers at once. A longer step would make each of them slower than a person reads."""
+# A longer queue only hides that clients wait too long.
 QUEUE_LENGTH = 32
-# For a token that is being generated when the engine closes.
+# For a step that is being computed when the engine closes.
 _SECONDS_TO_STOP = 30.0
-
-
-@dataclass
-class _Job:
-    """A request in the queue or at work. Not frozen: the client may leave at any moment."""
-
-    request: GenerationRequest
-    deliver: Deliver
-    cancelled: threading.Event = field(default_factory=threading.Event)
 
 
 class TransformersEngine:
@@ -43,13 +42,18 @@ class TransformersEngine:
         language: LanguageModel,
         specs: Mapping[str, ServingSpec],
         queue_length: int = QUEUE_LENGTH,
+        rows: int = ROWS,
     ) -> None:
         self.specs = specs
         self.context_tokens = language.context_tokens
         self._language = language
         # None wakes the worker so that it sees that the engine is closing.
-        self._jobs: queue.Queue[_Job | None] = queue.Queue(maxsize=queue_length)
+        self._waiting: queue.Queue[RunningAnswer | None] = queue.Queue(queue_length)
+        # Taken from the queue, and too long to begin beside those that run.
+        self._first: RunningAnswer | None = None
         self._closing = threading.Event()
+        self._has_adapter = _has_adapter(language, specs)
+        self._runner = self._open_runner(rows)
         self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
         self._worker.start()
 
@@ -85,205 +89,136 @@ class TransformersEngine:
     def submit(self, request: GenerationRequest, deliver: Deliver) -> Cancel:
         """Queue a request; the returned function cancels it, queued or running.
 
-        `Refusal` where the engine has stopped or its queue is full.
+        `Refusal` where the engine has stopped, its queue is full, or it lacks what is asked for.
         """
+        self._check_can(request)
         if not self.is_ready:
             raise not_ready_error()
-        job = _Job(request, deliver)
+        answer = RunningAnswer(request, deliver, self._language.encoder)
         try:
-            self._jobs.put_nowait(job)
+            self._waiting.put_nowait(answer)
         except queue.Full:
             raise overloaded_error() from None
         # The worker may have ended between the check and the put.
         if not self.is_ready:
-            self._fail_queued()
-        return job.cancelled.set
+            self._fail_waiting()
+        return answer.cancelled.set
 
     def close(self) -> None:
         """Cancel what runs, fail what waits, and stop the thread."""
         self._closing.set()
         # A full queue wakes the worker as well.
         with contextlib.suppress(queue.Full):
-            self._jobs.put_nowait(None)
+            self._waiting.put_nowait(None)
         self._worker.join(_SECONDS_TO_STOP)
+
+    def _open_runner(self, rows: int) -> "Runner":
+        # Here, with torch: importing this module imports neither.
+        from serving.engines.runners import OneByOne, Together
+        from serving.engines.slot_model import open_slots
+
+        language = self._language
+        switch = AdapterSwitch(language.model, has_adapter=self._has_adapter)
+        slots = open_slots(language)
+        if slots is None:
+            return OneByOne(language, switch, _report, self._closing)
+        return Together(
+            language,
+            slots,
+            switch,
+            _report,
+            rows,
+        )
+
+    def _check_can(self, request: GenerationRequest) -> None:
+        if request.json_schema is not None:
+            raise Refusal(
+                "The engine transformers does not hold answers to a JSON Schema. "
+                "Leave response_format out, and describe the form in the messages.",
+                code="unsupported_parameter",
+                param="response_format",
+            )
+        if request.scores_prompt and not self._runner.scores_prompts:
+            raise Refusal(
+                "This base model answers one request after the other, "
+                "and does not score prompts: leave echo or logprobs out.",
+                code="unsupported_parameter",
+                param="echo",
+            )
 
     def _work(self) -> None:
         """Answer requests until closed. Whatever ends the thread, nobody is left waiting."""
+        import torch
+
+        end: Callable[[RunningAnswer], None] = RunningAnswer.fail
         try:
-            while not self._closing.is_set():
-                job = self._jobs.get()
-                if job is not None:
-                    self._answer(job)
+            with torch.inference_mode():
+                self._keep_answering()
+            end = RunningAnswer.cancel
         finally:
             self._closing.set()
-            self._fail_queued()
+            self._runner.end_all(end)
+            self._fail_waiting()
 
-    def _fail_queued(self) -> None:
+    def _keep_answering(self) -> None:
+        while not self._closing.is_set():
+            self._begin_waiting()
+            self._runner.advance()
+
+    def _begin_waiting(self) -> None:
+        """Begin what there is a place and memory for, in the order in which it came."""
+        while self._runner.has_place():
+            answer = self._next_waiting()
+            if answer is None:
+                return
+            if not self._runner.has_memory_for(answer):
+                self._first = answer
+                return
+            self._runner.add(
+                answer,
+                with_adapter=self._uses_adapter(answer.request.model),
+            )
+
+    def _next_waiting(self) -> RunningAnswer | None:
+        """The next answer to begin; waits for one where nothing runs."""
+        first = self._first
+        if first is not None:
+            self._first = None
+            return first
+        try:
+            return self._waiting.get(block=self._runner.is_idle)
+        except queue.Empty:
+            return None
+
+    def _uses_adapter(self, model: str) -> bool:
+        spec = self.specs[model]
+        is_tuned = spec.adapter_sha256 is not None
+        return is_tuned and self._has_adapter
+
+    def _fail_waiting(self) -> None:
+        message = str(not_ready_error())
+        if self._first is not None:
+            self._first.fail(message)
         with contextlib.suppress(queue.Empty):
             while True:
-                job = self._jobs.get_nowait()
-                if job is None:
-                    continue
-                message = str(not_ready_error())
-                job.deliver(Failed(message))
-
-    def _answer(self, job: _Job) -> None:
-        """Generate one answer, and deliver how it ended whatever happens."""
-        outcome: Finished | Failed = Failed(
-            "The engine stopped in the middle of this answer. Try again."
-        )
-        try:
-            outcome = self._generate(job)
-        # RuntimeError is what torch raises, out of memory included; the process works on after it.
-        except (RuntimeError, ValueError, IndexError) as error:
-            model = job.request.model
-            fact = f"{type(error).__name__}: {str(error)[:300]}"
-            say(f"The engine failed on an answer of {model}: {fact}")
-        finally:
-            job.deliver(outcome)
-
-    def _generate(self, job: _Job) -> Finished:
-        import torch
-        from transformers import StoppingCriteriaList
-
-        if job.cancelled.is_set():
-            return Finished("cancelled", 0)
-        streamer = _AnswerStreamer(job, self._language, self._closing)
-        # One row: the shape is (1, tokens of the prompt).
-        prompt = torch.tensor([job.request.prompt], device=self._language.device)
-        _set_seed(job.request)
-        with torch.inference_mode(), self._use_weights_of(job.request.model):
-            self._language.model.generate(
-                input_ids=prompt,
-                attention_mask=torch.ones_like(prompt),
-                generation_config=_generation_config(job.request, self._language),
-                streamer=streamer,
-                stopping_criteria=StoppingCriteriaList([streamer.should_stop]),
-            )
-        return streamer.finish()
-
-    def _use_weights_of(self, model: str) -> contextlib.AbstractContextManager[Any]:
-        """Switch the adapter off for the base's name.
-
-        peft wraps the base only if some name is served with weights on it; without any, as with a
-        prompt, there is nothing to switch off.
-        """
-        if self._language.encoder.prompt is not None:
-            return contextlib.nullcontext()
-        adapters = [spec.adapter_sha256 for spec in self.specs.values()]
-        has_adapter = any(adapter is not None for adapter in adapters)
-        if not has_adapter:
-            return contextlib.nullcontext()
-        if self.specs[model].adapter_sha256 is not None:
-            return contextlib.nullcontext()
-        without_adapter: contextlib.AbstractContextManager[Any] = (
-            self._language.model.disable_adapter()
-        )
-        return without_adapter
+                answer = self._waiting.get_nowait()
+                if answer is not None:
+                    answer.fail(message)
 
 
-class _AnswerStreamer:
-    """What `generate` streams into: tokens in, pieces of text out, and the signal to stop."""
+def _has_adapter(language: LanguageModel, specs: Mapping[str, ServingSpec]) -> bool:
+    """Whether weights were put on the base.
 
-    def __init__(
-        self, job: _Job, language: LanguageModel, closing: threading.Event
-    ) -> None:
-        self._job = job
-        self._closing = closing
-        self._end_ids = frozenset(language.encoder.end_ids)
-        self._text = IncrementalText(language.encoder.decode_together)
-        self._stops = StopStrings(job.request.stop)
-        self._tokens = TokenCount()
-        self._has_ended_turn = False
-        self._has_seen_prompt = False
-
-    def put(self, tokens: "torch.Tensor") -> None:
-        """Transformers' streamer protocol: the prompt first, then each new token."""
-        if not self._has_seen_prompt:
-            self._has_seen_prompt = True
-            return
-        for token in tokens.reshape(-1).tolist():
-            self._take(token)
-
-    def end(self) -> None:
-        """Transformers' streamer protocol; `finish` does this once the reason is known."""
-
-    def should_stop(
-        self, input_ids: "torch.Tensor", _scores: Any, **_: Any
-    ) -> "torch.Tensor":
-        """Whether nobody wants the next token: one boolean for each row, shape (rows,)."""
-        import torch
-
-        is_over = self._is_cancelled or self._stops.is_stopped
-        rows = input_ids.shape[0]
-        return torch.full(
-            (rows,),
-            is_over,
-            device=input_ids.device,
-        )
-
-    def finish(self) -> Finished:
-        """Deliver what was held back, and give the reason why the answer ended."""
-        rest = self._stops.push(self._text.flush())
-        self._send(rest + self._stops.flush())
-        if self._stops.is_stopped:
-            kept = self._stops.kept
-            return Finished("stop", self._tokens.within(kept))
-        total = self._tokens.total
-        if self._has_ended_turn:
-            return Finished("stop", total)
-        if self._is_cancelled:
-            return Finished("cancelled", total)
-        return Finished("length", total)
-
-    @property
-    def _is_cancelled(self) -> bool:
-        is_closing = self._closing.is_set()
-        return is_closing or self._job.cancelled.is_set()
-
-    def _take(self, token: int) -> None:
-        # The token that ends the turn is no part of the text, and is not counted.
-        if token in self._end_ids:
-            self._has_ended_turn = True
-            return
-        text = self._text.push(token)
-        self._tokens.add(text)
-        certain = self._stops.push(text)
-        self._send(certain)
-
-    def _send(self, text: str) -> None:
-        if text:
-            self._job.deliver(Piece(text))
+    peft wraps it only then: without any, as with a prompt, there is nothing to switch off.
+    """
+    if language.encoder.prompt is not None:
+        return False
+    adapters = [spec.adapter_sha256 for spec in specs.values()]
+    return any(adapter is not None for adapter in adapters)
 
 
-def _set_seed(request: GenerationRequest) -> None:
-    """Seed torch's one generator: one answer at a time is made, so it is this request's own."""
-    import torch
-
-    samples = request.temperature > 0
-    if samples and request.seed is not None:
-        torch.manual_seed(request.seed)
-    elif samples:
-        torch.seed()
-
-
-def _generation_config(request: GenerationRequest, language: LanguageModel) -> Any:
-    """Greedy as `pipelines.models.language_model.generate`: what is served is what was scored."""
-    from transformers import GenerationConfig
-
-    samples = request.temperature > 0
-    sampling: dict[str, float] = {}
-    if samples:
-        sampling = {
-            "temperature": request.temperature,
-            "top_p": request.top_p,
-            # transformers' default of 50 would cut what the client did not ask to cut.
-            "top_k": 0,
-        }
-    return GenerationConfig(  # type: ignore[no-untyped-call]
-        do_sample=samples,
-        max_new_tokens=request.max_tokens,
-        eos_token_id=language.encoder.end_ids,
-        pad_token_id=language.encoder.pad_id,
-        **sampling,
-    )
+def _report(answer: RunningAnswer, error: Exception) -> None:
+    model = answer.request.model
+    kind = type(error).__name__
+    text = str(error)[:300]
+    say(f"The engine failed on an answer of {model}: {kind}: {text}")

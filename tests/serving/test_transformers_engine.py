@@ -1,22 +1,26 @@
-"""The engine gives the answers that were scored, one at a time, to whoever still waits."""
+"""The engine gives the answers that were scored to whoever still waits, and ends as it should.
 
-import queue
+With one place for answers, so that others wait; `test_batching.py` has many at once.
+"""
+
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
+from pipelines.models.batching import Batching
 from pipelines.models.language_model import LanguageModel, generate, load_language_model
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Message
 from pipelines.values.serving_spec import ServingSpec
-from serving.engines import Engine, Event, Failed, Finished, GenerationRequest, Piece
+from serving.engines import Engine, Failed, Finished, GenerationRequest, Piece
 from serving.engines.transformers import TransformersEngine
 from serving.load import base_model_name
 from serving.refusal import Refusal
+from tests.support.listening import Listener
 from tests.support.running_engine import Served, stop_in
 from tests.support.tiny import CHAT_TEMPLATE
-from tests.support.waiting import SECONDS_AT_MOST
 
 QUESTION = (Message(role="user", content="How do I list files?"),)
 
@@ -28,8 +32,11 @@ def roomy(served: Served) -> LanguageModel:
     return load_language_model(base, served.base_folder, CHAT_TEMPLATE, "float32")
 
 
-@pytest.fixture
-def slow(roomy: LanguageModel, served: Served) -> Iterator[Engine]:
+@pytest.fixture(params=[Batching.SHARED_PREFIX, Batching.EQUAL_LENGTHS])
+def slow(
+    request: pytest.FixtureRequest, roomy: LanguageModel, served: Served
+) -> Iterator[Engine]:
+    """One answer at a time: in a step of its own, and by transformers' `generate`."""
     spec = ServingSpec.of(
         served.base,
         engine="transformers",
@@ -37,26 +44,10 @@ def slow(roomy: LanguageModel, served: Served) -> Iterator[Engine]:
         precision="float32",
         default_max_tokens=10,
     )
-    engine = TransformersEngine(roomy, {"tiny": spec}, queue_length=2)
+    language = replace(roomy, batching=request.param)
+    engine = TransformersEngine(language, {"tiny": spec}, queue_length=2, rows=1)
     yield engine
     engine.close()
-
-
-class Listener:
-    """Collects the events of one request."""
-
-    def __init__(self, engine: Engine, request: GenerationRequest) -> None:
-        self.events: queue.Queue[Event] = queue.Queue()
-        self.cancel = engine.submit(request, self.events.put)
-
-    def first(self) -> Event:
-        return self.events.get(timeout=SECONDS_AT_MOST)
-
-    def rest(self) -> tuple[str, Finished | Failed]:
-        text = ""
-        while isinstance(event := self.first(), Piece):
-            text += event.text
-        return text, event
 
 
 def answer(

@@ -1,0 +1,188 @@
+"""One answer while it is generated: logits in, pieces of text out, and when it is over."""
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Literal
+
+from pipelines.models.chat import ChatEncoder
+from pipelines.models.incremental_text import IncrementalText
+from serving.engines import (
+    Deliver,
+    Failed,
+    Finished,
+    GenerationRequest,
+    Piece,
+    PromptScores,
+    TokenScore,
+)
+from serving.engines.token_choice import TokenChooser, score_token
+from serving.text_stream import StopStrings, TokenCount
+
+if TYPE_CHECKING:
+    import torch
+
+_NO_ANSWER = "The engine stopped in the middle of this answer. Try again."
+
+
+class RunningAnswer:
+    """Picks the tokens of one answer, and delivers its text as soon as it is certain."""
+
+    def __init__(
+        self, request: GenerationRequest, deliver: Deliver, encoder: ChatEncoder
+    ) -> None:
+        self.request = request
+        # Set by the client's thread; read between two tokens.
+        self.cancelled = threading.Event()
+        self._deliver = deliver
+        self._encoder = encoder
+        self._end_ids = frozenset(encoder.end_ids)
+        self._chooser = TokenChooser(request)
+        self._text = IncrementalText(encoder.decode_together)
+        self._stops = StopStrings(request.stop)
+        self._tokens = TokenCount()
+        self._scores = _HeldScores()
+        self._taken = 0
+        self._waits_for_prompt_scores = request.scores_prompt
+        self._has_ended_turn = False
+        self._is_delivered = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the answer is complete, or nobody wants the rest of it."""
+        if self.cancelled.is_set():
+            return True
+        # A request may ask for no token at all, and for its prompt's scores alone.
+        if self._waits_for_prompt_scores:
+            return False
+        is_full = self._taken >= self.request.max_tokens
+        return is_full or self._has_ended_turn or self._stops.is_stopped
+
+    def give_prompt_scores(self, scores: list[TokenScore]) -> None:
+        """Deliver the scores of the prompt's tokens."""
+        self._waits_for_prompt_scores = False
+        tokens = tuple(scores)
+        event = PromptScores(tokens)
+        self._deliver(event)
+
+    def take(self, logits: "torch.Tensor") -> int:
+        """Choose the next token by float32 logits of shape (vocabulary,), and give its id."""
+        token = self._chooser.choose(logits)
+        score = None
+        top_count = self.request.top_logprobs
+        # The token that ends the turn is no part of the answer.
+        if top_count is not None and token not in self._end_ids:
+            score = score_token(
+                logits,
+                token,
+                top_count,
+                self._encoder,
+            )
+        self.add(token, score)
+        return token
+
+    def add(self, token: int, score: TokenScore | None = None) -> None:
+        """Take a token that was chosen, and deliver the text that is certain by it."""
+        self._taken += 1
+        is_end = token in self._end_ids
+        if is_end:
+            self._has_ended_turn = True
+            return
+        text = self._text.push(token)
+        self._tokens.add(text)
+        if score is not None:
+            self._scores.add(score, text)
+        certain = self._stops.push(text)
+        self._send(certain)
+
+    def finish(self) -> None:
+        """Deliver what was held back, and the reason why the answer ended."""
+        rest = self._stops.push(self._text.flush())
+        rest += self._stops.flush()
+        count = self._count()
+        reason = self._reason()
+        scores = self._scores.take_up_to(count)
+        if rest or scores:
+            piece = Piece(rest, scores)
+            self._deliver(piece)
+        finished = Finished(reason, count)
+        self._end(finished)
+
+    def cancel(self) -> None:
+        """Deliver that it was cancelled, with what it has so far."""
+        self.cancelled.set()
+        self.finish()
+
+    def fail(self, message: str = _NO_ANSWER) -> None:
+        """Deliver that the engine could not finish it."""
+        failed = Failed(message)
+        self._end(failed)
+
+    def _end(self, event: Finished | Failed) -> None:
+        # Exactly one event ends an answer, whoever comes first.
+        if not self._is_delivered:
+            self._is_delivered = True
+            self._deliver(event)
+
+    def _reason(self) -> Literal["stop", "length", "cancelled"]:
+        if self._stops.is_stopped or self._has_ended_turn:
+            return "stop"
+        if self.cancelled.is_set():
+            return "cancelled"
+        return "length"
+
+    def _count(self) -> int:
+        tokens = self._tokens
+        if not self._stops.is_stopped:
+            return tokens.total
+        characters = self._stops.kept
+        return tokens.within(characters)
+
+    def _send(self, text: str) -> None:
+        if text == "":
+            return
+        characters = self._stops.kept
+        scores = self._scores.take_ended_by(characters)
+        piece = Piece(text, scores)
+        self._deliver(piece)
+
+
+class _HeldScores:
+    """Scores of an answer's tokens, each until its text is certain."""
+
+    def __init__(self) -> None:
+        # Characters of the answer up to the end of each token's text.
+        self._held: deque[tuple[int, TokenScore]] = deque()
+        # Tokens whose character is not complete.
+        self._incomplete: list[TokenScore] = []
+        self._length = 0
+        self._given = 0
+
+    def add(self, score: TokenScore, text: str) -> None:
+        """Hold the score of a token that completed that text."""
+        self._incomplete.append(score)
+        if text:
+            self._length += len(text)
+            self._complete()
+
+    def take_ended_by(self, characters: int) -> tuple[TokenScore, ...]:
+        """The scores of tokens that end within the first `characters` of the answer."""
+        scores = []
+        while self._held and self._held[0][0] <= characters:
+            _, score = self._held.popleft()
+            scores.append(score)
+        self._given += len(scores)
+        return tuple(scores)
+
+    def take_up_to(self, count: int) -> tuple[TokenScore, ...]:
+        """The next scores, so that `count` have been given in all."""
+        self._complete()
+        scores = [score for _, score in self._held]
+        missing = count - self._given
+        wanted = max(0, missing)
+        return tuple(scores[:wanted])
+
+    def _complete(self) -> None:
+        for score in self._incomplete:
+            ended = (self._length, score)
+            self._held.append(ended)
+        self._incomplete.clear()

@@ -1,0 +1,166 @@
+"""A model's forward over rows in slots, and whether it can be trusted with this model."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from pipelines.models.batching import Batching
+from pipelines.models.language_model import LanguageModel
+from serving.engines.slots import HeadShape, PromptPlace, Slots, StepPlace
+
+# Share of the largest logit by which two ways to compute may differ: a wrong mask or position
+# makes tens of percent.
+_MOST_DIFFERENT = {torch.float32: 1e-3, torch.bfloat16: 0.1}
+# Tokens of two rows, of which the one begins the other.
+_SHORT, _LONG = 5, 11
+# A prime: the tokens of a row are far from each other.
+_STEP = 7919
+
+
+class SlotModel:
+    """Forwards of one model over the slots of a batch."""
+
+    def __init__(self, model: Any, device: str, dtype: torch.dtype) -> None:
+        self._model = model
+        self._device = device
+        self._dtype = dtype
+
+    def read_prompt(
+        self, slots: Slots, place: PromptPlace, tokens: Sequence[int], keep: int
+    ) -> torch.Tensor:
+        """Compute a part of a prompt; logits of its last `keep` tokens in float32.
+
+        Their shape is (keep, vocabulary).
+        """
+        positions = torch.arange(place.start, place.end, device=self._device)
+        seen = torch.arange(place.end, device=self._device)
+        is_seen = seen[None, :] <= positions[:, None]
+        slots.aim(place)
+        logits = self._forward(
+            slots,
+            torch.tensor([list(tokens)], device=self._device),
+            positions[None],
+            is_seen[None, None],
+            keep,
+        )
+        return logits[0, -keep:].float()
+
+    def step(
+        self, slots: Slots, tokens: Sequence[int], lengths: Sequence[int]
+    ) -> torch.Tensor:
+        """Compute one token behind each of the first rows, which are `lengths` long.
+
+        Logits in float32, of shape (rows, vocabulary).
+        """
+        positions = torch.tensor(lengths, device=self._device)
+        rows = torch.arange(len(tokens), device=self._device)
+        width = max(lengths) + 1
+        seen = torch.arange(width, device=self._device)
+        is_seen = seen[None, :] <= positions[:, None]
+        slots.aim(StepPlace(rows, positions, width))
+        logits = self._forward(
+            slots,
+            torch.tensor(tokens, device=self._device)[:, None],
+            positions[:, None],
+            is_seen[:, None, None],
+            1,
+        )
+        return logits[:, -1].float()
+
+    def _forward(
+        self,
+        slots: Slots,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        is_seen: torch.Tensor,
+        keep: int,
+    ) -> torch.Tensor:
+        # Added to the scores of attention, which every implementation of it does with a mask of
+        # four dimensions.
+        hidden = torch.finfo(self._dtype).min
+        mask = torch.zeros_like(is_seen, dtype=self._dtype)
+        mask = mask.masked_fill(~is_seen, hidden)
+        output = self._model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=slots.cache,
+            use_cache=True,
+            logits_to_keep=keep,
+        )
+        logits: torch.Tensor = output.logits
+        return logits
+
+
+def open_slots(language: LanguageModel) -> tuple[SlotModel, Slots] | None:
+    """What answers many rows at once; None where this model's rows cannot share a forward.
+
+    Two rows are computed in slots and by themselves: only a model that gives the same logits both
+    ways is trusted.
+    """
+    if language.batching is not Batching.SHARED_PREFIX:
+        return None
+    dtype = getattr(torch, language.precision)
+    model = SlotModel(language.model, language.device, dtype)
+    row = _trial_row(language)
+    with torch.inference_mode():
+        expected, cache = _compute_alone(language, row)
+        slots = Slots(_shapes(cache))
+        try:
+            together = _compute_together(model, slots, row)
+        # A model that takes no mask of four dimensions, or no cache but its own.
+        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError):
+            return None
+    largest = float(expected.abs().max())
+    difference = float((together - expected).abs().max())
+    if difference <= _MOST_DIFFERENT[dtype] * largest:
+        return model, slots
+    return None
+
+
+def _trial_row(language: LanguageModel) -> list[int]:
+    """Tokens from all over the vocabulary."""
+    embeddings = language.model.get_input_embeddings()
+    size = len(embeddings.weight)
+    row = []
+    for place in range(_LONG):
+        number = _STEP * place
+        row.append(number % size)
+    return row
+
+
+def _compute_alone(
+    language: LanguageModel, row: Sequence[int]
+) -> tuple[torch.Tensor, Any]:
+    """Logits behind the short and the long row by the plain forward, and the cache it fills."""
+    output = language.model(
+        input_ids=torch.tensor([list(row)], device=language.device),
+        use_cache=True,
+    )
+    logits = output.logits[0, [_SHORT - 1, _LONG - 1]]
+    return logits.float(), output.past_key_values
+
+
+def _shapes(cache: Any) -> list[tuple[HeadShape, HeadShape]]:
+    return [
+        (HeadShape.of(layer.keys), HeadShape.of(layer.values)) for layer in cache.layers
+    ]
+
+
+def _compute_together(
+    model: SlotModel, slots: Slots, row: Sequence[int]
+) -> torch.Tensor:
+    """The same logits: the long row's prompt in two parts, both last tokens in one step."""
+    slots.reserve(2, _LONG)
+    short, long = _SHORT - 1, _LONG - 1
+    places = [
+        PromptPlace(0, 0, short),
+        PromptPlace(1, 0, 2),
+        PromptPlace(1, 2, long),
+    ]
+    for place in places:
+        tokens = row[place.start : place.end]
+        model.read_prompt(slots, place, tokens, 1)
+    last = [row[short], row[long]]
+    return model.step(slots, last, [short, long])

@@ -1,0 +1,91 @@
+"""Which token comes next: the likeliest, or one that is drawn by a request's own chance."""
+
+from typing import TYPE_CHECKING
+
+from pipelines.models.chat import ChatEncoder
+from serving.engines import GenerationRequest, TokenScore
+
+if TYPE_CHECKING:
+    import torch
+
+
+class TokenChooser:
+    """Chooses the tokens of one answer.
+
+    Its chance is its own: a seed draws the same tokens whatever else the engine answers.
+    """
+
+    def __init__(self, request: GenerationRequest) -> None:
+        self._temperature = request.temperature
+        self._top_p = request.top_p
+        self._chance = None
+        samples = request.temperature > 0
+        if samples:
+            seed = request.seed
+            self._chance = _make_chance(seed)
+
+    def choose(self, logits: "torch.Tensor") -> int:
+        """The next token's id, from float32 logits of shape (vocabulary,)."""
+        if self._chance is None:
+            return int(logits.argmax())
+        import torch
+
+        # The generator lives on the CPU, so that a seed draws the same beside every device.
+        scaled = logits.cpu() / self._temperature
+        probabilities = scaled.softmax(-1)
+        if self._top_p < 1:
+            probabilities = _keep_likeliest(probabilities, self._top_p)
+        drawn = torch.multinomial(
+            probabilities,
+            1,
+            generator=self._chance,
+        )
+        return int(drawn)
+
+
+def score_token(
+    logits: "torch.Tensor", token: int, count: int, encoder: ChatEncoder
+) -> TokenScore:
+    """A token with the logarithm of its probability, and the `count` likeliest in its place.
+
+    By the model's own distribution, before temperature and `top_p`: logits in float32 of shape
+    (vocabulary,).
+    """
+    logarithms = logits.log_softmax(-1)
+    likeliest = logarithms.topk(count)
+    ids = likeliest.indices.tolist()
+    values = likeliest.values.tolist()
+    top = []
+    for other, value in zip(ids, values, strict=True):
+        text = encoder.show([other])
+        top.append((other, text, value))
+    text = encoder.show([token])
+    logarithm = logarithms[token]
+    return TokenScore(
+        id=token,
+        text=text,
+        logprob=float(logarithm),
+        top=tuple(top),
+    )
+
+
+def _make_chance(seed: int | None) -> "torch.Generator":
+    import torch
+
+    chance = torch.Generator()
+    if seed is None:
+        chance.seed()
+    else:
+        chance.manual_seed(seed)
+    return chance
+
+
+def _keep_likeliest(probabilities: "torch.Tensor", top_p: float) -> "torch.Tensor":
+    """Set all to zero but the fewest likeliest whose sum reaches `top_p`."""
+    import torch
+
+    values, ids = probabilities.sort(descending=True)
+    sum_before = values.cumsum(-1) - values
+    values[sum_before >= top_p] = 0
+    kept = torch.zeros_like(probabilities)
+    return kept.scatter(-1, ids, values)
