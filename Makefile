@@ -49,6 +49,7 @@ bench: .venv/ready
 	$(BIN)/python -m benchmarks.promote
 	$(BIN)/python -m benchmarks.canary
 	$(BIN)/python -m benchmarks.gate
+	$(BIN)/python -m benchmarks.serve
 
 up: .venv/ready
 	$(BIN)/assay up
