@@ -35,6 +35,7 @@ _MODULES = (
     "serving.app",
     "serving.listen",
     "serving.engines.transformers",
+    "serving.engines.runners",
     "torch",
     "transformers.models.auto.modeling_auto",
     "transformers.models.auto.tokenization_auto",

@@ -70,29 +70,29 @@ class Batch:
     def __len__(self) -> int:
         return len(self._rows)
 
-    @property
-    def longest(self) -> int:
-        """Positions that its longest row may come to have."""
+    def bytes_with(self, answer: RunningAnswer | None) -> int:
+        """Memory for its rows, and for that one beside them, if all grow to their longest."""
         needs = [row.needs for row in self._rows]
-        return max(needs, default=0)
-
-    @property
-    def bytes_per_token(self) -> int:
-        """Memory for one position of one row."""
-        return self._slots.bytes_per_token
+        if answer is not None:
+            row = _Row(answer, [])
+            needs.append(row.needs)
+        if not needs:
+            return 0
+        return self._slots.bytes_for(len(needs), max(needs))
 
     def add(self, answer: RunningAnswer) -> None:
         """Have an answer take part from the next step on."""
         row = _Row(answer, list(answer.request.prompt))
-        slot = len(self._rows)
+        self._rows.append(row)
         try:
-            self._slots.reserve(slot + 1, len(row.tokens))
-        # Memory ran out: nothing has changed.
+            self._reserve()
+        # Memory ran out: what the others have is as it was.
         except FAULTS as error:
+            self._rows.pop()
             self._report(answer, error)
             answer.fail()
             return
-        self._rows.append(row)
+        slot = len(self._rows) - 1
         if len(self._held) == slot:
             self._held.append([])
         row.computed = self._copy_beginning(slot, row)
@@ -113,6 +113,16 @@ class Batch:
         for row in self._rows:
             end(row.answer)
         self._rows = []
+
+    def _reserve(self) -> None:
+        """Have room for every row as it is now, its next token included."""
+        lengths = [len(row.tokens) for row in self._rows]
+        count = len(lengths)
+        is_new = self._slots.reserve(count, max(lengths))
+        if is_new:
+            positions = self._slots.positions
+            kept = self._held[: self._slots.count]
+            self._held = [tokens[:positions] for tokens in kept]
 
     def _copy_beginning(self, slot: int, row: _Row) -> int:
         """Take over what another slot has computed of the same prompt; how many tokens.
@@ -197,7 +207,7 @@ class Batch:
         lengths = [row.computed for row in rows]
         tokens = [row.tokens[row.computed] for row in rows]
         try:
-            self._slots.reserve(len(self._rows), max(lengths) + 1)
+            self._reserve()
             logits = self._model.step(self._slots, tokens, lengths)
         except FAULTS as error:
             for row in tuple(self._rows):

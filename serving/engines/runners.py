@@ -39,8 +39,8 @@ class Runner(Protocol):
         """Whether one more answer may begin."""
         ...
 
-    def has_memory_for(self, answer: RunningAnswer) -> bool:
-        """Whether it fits beside the others up to its longest."""
+    def has_memory_for(self, answer: RunningAnswer, *, with_adapter: bool) -> bool:
+        """Whether it fits beside the others, all grown to their longest."""
         ...
 
     def add(self, answer: RunningAnswer, *, with_adapter: bool) -> None:
@@ -94,17 +94,17 @@ class Together:
         count = self._count
         return count < self._rows
 
-    def has_memory_for(self, answer: RunningAnswer) -> bool:
-        """Whether all rows could grow to the longest of them; one alone always may."""
+    def has_memory_for(self, answer: RunningAnswer, *, with_adapter: bool) -> bool:
+        """Whether all rows could grow to their longest; one alone always may."""
         if self.is_idle:
             return True
-        request = answer.request
-        needs = len(request.prompt) + request.max_tokens
-        batches = self._batches.values()
-        longest = max(batch.longest for batch in batches)
-        positions = max(longest, needs) * (self._count + 1)
-        bytes_per_token = self._batches[True].bytes_per_token
-        return positions * bytes_per_token <= _MOST_BYTES
+        total = 0
+        batches = self._batches.items()
+        for has_adapter, batch in batches:
+            is_its_own = has_adapter == with_adapter
+            added = answer if is_its_own else None
+            total += batch.bytes_with(added)
+        return total <= _MOST_BYTES
 
     def add(self, answer: RunningAnswer, *, with_adapter: bool) -> None:
         """Begin an answer with the adapter, or with the base alone."""
@@ -154,7 +154,7 @@ class OneByOne:
         """Whether no answer waits to be generated."""
         return self.is_idle
 
-    def has_memory_for(self, _: RunningAnswer) -> bool:
+    def has_memory_for(self, _: RunningAnswer, *, with_adapter: bool) -> bool:
         """One answer always fits."""
         return True
 

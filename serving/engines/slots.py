@@ -100,9 +100,10 @@ class SlotLayer(DynamicLayer):  # type: ignore[no-untyped-call]
             made.append(buffer)
         pairs = zip(self.buffers, made, strict=False)
         for old, new in pairs:
-            count, _, length, _ = old.shape
-            beginning = new[:count, :, :length]
-            beginning.copy_(old)
+            count = min(len(old), slots)
+            length = min(old.shape[2], positions)
+            kept = old[:count, :, :length]
+            new[:count, :, :length] = kept
         self.buffers = made
 
     def copy(self, source: int, target: int, length: int) -> None:
@@ -151,8 +152,8 @@ class Slots:
     def __init__(self, shapes: Sequence[tuple[HeadShape, HeadShape]]) -> None:
         self.layers = [SlotLayer(keys, values) for keys, values in shapes]
         self._shapes = shapes
-        self._count = 0
-        self._positions = 0
+        self.count = 0
+        self.positions = 0
         self.cache = Cache(layers=list(self.layers))
 
     def like(self) -> "Slots":
@@ -173,15 +174,26 @@ class Slots:
         for layer in self.layers:
             layer.place = place
 
-    def reserve(self, slots: int, positions: int) -> None:
-        """Have room for so many slots of so many positions. What they hold is kept."""
-        enough = slots <= self._count and positions <= self._positions
+    def bytes_for(self, slots: int, positions: int) -> int:
+        """Memory that `reserve` takes for that."""
+        count, length = _sizes(slots, positions)
+        tokens = count * length
+        return tokens * self.bytes_per_token
+
+    def reserve(self, slots: int, positions: int) -> bool:
+        """Have room for so many slots of so many positions; whether that made new buffers.
+
+        Those are no larger than asked for now, whatever was needed before. What fits into them is
+        kept.
+        """
+        enough = slots <= self.count and positions <= self.positions
         if enough:
-            return
-        self._count = _grow(self._count, slots, 1)
-        self._positions = _grow(self._positions, positions, _FEWEST_POSITIONS)
+            return False
+        count, length = _sizes(slots, positions)
         for layer in self.layers:
-            layer.resize(self._count, self._positions)
+            layer.resize(count, length)
+        self.count, self.positions = count, length
+        return True
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` positions of a slot to another one."""
@@ -190,16 +202,22 @@ class Slots:
 
     def shrink(self) -> bool:
         """Give memory back where a long row made the buffers grow; what they held is lost."""
-        if self._positions <= _FEWEST_POSITIONS:
+        if self.positions <= _FEWEST_POSITIONS:
             return False
         for layer in self.layers:
             layer.buffers = []
-        self._count = self._positions = 0
+        self.count = self.positions = 0
         return True
 
 
-def _grow(size: int, needed: int, fewest: int) -> int:
-    grown = max(size, fewest)
-    while grown < needed:
-        grown *= 2
-    return grown
+def _sizes(slots: int, positions: int) -> tuple[int, int]:
+    """What is allocated for that: doubled from the fewest, so that growth copies seldom."""
+    count = _double(1, slots)
+    length = _double(_FEWEST_POSITIONS, positions)
+    return count, length
+
+
+def _double(size: int, needed: int) -> int:
+    while size < needed:
+        size *= 2
+    return size

@@ -171,13 +171,11 @@ class TransformersEngine:
             answer = self._next_waiting()
             if answer is None:
                 return
-            if not self._runner.has_memory_for(answer):
+            with_adapter = self._uses_adapter(answer.request.model)
+            if not self._runner.has_memory_for(answer, with_adapter=with_adapter):
                 self._first = answer
                 return
-            self._runner.add(
-                answer,
-                with_adapter=self._uses_adapter(answer.request.model),
-            )
+            self._runner.add(answer, with_adapter=with_adapter)
 
     def _next_waiting(self) -> RunningAnswer | None:
         """The next answer to begin; waits for one where nothing runs."""

@@ -227,9 +227,8 @@ def test_rows_that_could_outgrow_memory_wait_for_the_others(
 ) -> None:
     opened = open_slots(languages["tuned"])
     assert opened is not None
-    per_token = opened[1].bytes_per_token
     # Two rows of 40 tokens, and no third one.
-    monkeypatch.setattr(runners_module, "_MOST_BYTES", 80 * per_token)
+    monkeypatch.setattr(runners_module, "_MOST_BYTES", opened[1].bytes_for(2, 40))
     first = [
         Listener(few, GenerationRequest("tuned", (5, number), 38)) for number in (1, 2)
     ]
@@ -293,7 +292,12 @@ def test_the_slots_grow_with_the_rows_and_are_given_back(
     slots = opened[1].like()
     slots.reserve(1, 10)
     assert not slots.shrink()
-    slots.reserve(3, 400)
+    assert slots.reserve(3, 400)
+    assert (slots.count, slots.positions) == (4, 512)
+    # One long row after many short ones takes no room for many.
+    assert slots.reserve(1, 1000)
+    assert (slots.count, slots.positions) == (1, 1024)
+    assert not slots.reserve(1, 1000)
     assert slots.shrink()
     slots.reserve(1, 1)
     keys, _ = slots.layers[0].buffers
