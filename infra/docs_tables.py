@@ -18,7 +18,8 @@ from pipelines.gates.policy import GatePolicy
 from pipelines.metrics import ALL_METRICS
 from pipelines.values.params import Params
 from registry.ledger.entries import Body
-from serving.openai_schema import ChatMessage, ChatRequest
+from serving.openai_schema.chat import ChatMessage, ChatRequest
+from serving.openai_schema.completions import CompletionRequest
 
 TYPED: dict[str, type[BaseModel]] = {"Params": Params, "GatePolicy": GatePolicy}
 _FENCE = re.compile(r"(^```.*?^```)", flags=re.DOTALL | re.MULTILINE)
@@ -105,6 +106,14 @@ def _served_fields() -> str:
     return _table(("field", "what to send"), _fields(ChatRequest, served=True))
 
 
+def _completion_fields() -> str:
+    """The fields that `/v1/completions` has, and chat has not in the same way."""
+    fields = _fields(CompletionRequest, served=True)
+    chat = dict(_fields(ChatRequest, served=True))
+    rows = [(field, advice) for field, advice in fields if chat.get(field) != advice]
+    return _table(("field", "what to send"), iter(rows))
+
+
 def _neutral_fields() -> str:
     return _table(
         ("field", "why, and what is taken"), _fields(ChatRequest, served=False)
@@ -145,6 +154,7 @@ def _first_line(thing: object) -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "completion_fields": _completion_fields,
     "errors": _errors,
     "ledger_entries": _ledger_entries,
     "message_fields": _message_fields,

@@ -1,168 +1,60 @@
-"""One answer on its way from the engine's thread to a client, whole or as server-sent events."""
+"""The response that brings an answer to its client, whole or as server-sent events."""
 
 import asyncio
-import contextlib
 import json
-import time
-import uuid
 from collections.abc import AsyncIterator, Coroutine
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from serving.engines import Engine, Event, Failed, Finished, GenerationRequest, Piece
-from serving.openai_schema import (
-    AssistantMessage,
-    ChatChunk,
-    ChatCompletion,
-    Choice,
-    ChunkChoice,
-    Delta,
-    Usage,
-    count_usage,
-)
-from serving.refusal import Refusal, not_ready_error
+from serving.answer_events import AnswerEvents
+from serving.engines import Finished
+from serving.forms.common import AnswerForm, TextParts
+from serving.refusal import Refusal
 
 # OpenAI's client waits so long before it asks again by itself.
-_SECONDS_TO_COME_BACK = "2"
-
-
-@dataclass(frozen=True)
-class AnswerMetadata:
-    """What every part of one answer says about itself."""
-
-    id: str
-    # Seconds since 1970, as OpenAI's API counts them.
-    created: int
-    model: str
-    system_fingerprint: str
-    prompt_tokens: int
-
-    @classmethod
-    def of(cls, engine: Engine, request: GenerationRequest) -> "AnswerMetadata":
-        """A new answer to `request`."""
-        spec = engine.specs[request.model]
-        return cls(
-            id=f"chatcmpl-{uuid.uuid4().hex}",
-            created=int(time.time()),
-            model=request.model,
-            system_fingerprint=spec.fingerprint,
-            prompt_tokens=len(request.prompt),
-        )
-
-    def shared_fields(self) -> dict[str, Any]:
-        """The fields that a completion and its chunks share."""
-        return {
-            "id": self.id,
-            "created": self.created,
-            "model": self.model,
-            "system_fingerprint": self.system_fingerprint,
-        }
-
-
-class AnswerEvents:
-    """The engine's events for one answer, brought from its thread to the event loop."""
-
-    def __init__(self, engine: Engine, request: GenerationRequest) -> None:
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
-        self._loop = asyncio.get_running_loop()
-        self.cancel = engine.submit(request, self._deliver)
-
-    async def __aiter__(self) -> AsyncIterator[Piece | Finished]:
-        """Pieces, then `Finished`; a `Refusal` where the engine failed."""
-        event: Event | None = None
-        while not isinstance(event, Finished):
-            event = await self._events.get()
-            if isinstance(event, Failed):
-                raise Refusal(
-                    event.message, status=500, kind="server_error", code="engine_failed"
-                )
-            yield event
-
-    def _deliver(self, event: Event) -> None:
-        # RuntimeError: the loop is closed, so nobody listens any more.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+_SECONDS_TO_COME_BACK = 2
 
 
 async def collect_answer(
-    events: AnswerEvents, metadata: AnswerMetadata, header: dict[str, str]
+    events: AnswerEvents, form: AnswerForm, header: dict[str, str]
 ) -> Response:
     """The whole answer as one response.
 
-    A failure is an error response, whose header still names what failed. `AssertionError` where
-    the engine breaks its promise that an answer ends in `Finished` or `Failed`.
+    A failure is an error response, whose header still names what failed.
     """
-    pieces: list[str] = []
+    parts = [TextParts() for _ in range(form.text_count)]
     try:
-        async for event in events:
-            if isinstance(event, Finished):
-                content = "".join(pieces)
-                return _completion_response(metadata, content, event, header)
-            pieces.append(event.text)
+        async for number, event in events:
+            parts[number].take(event)
     except Refusal as refusal:
         return error_response(refusal, header)
-    raise AssertionError("an answer ends in Finished or Failed")
-
-
-def _completion_response(
-    metadata: AnswerMetadata, content: str, finished: Finished, header: dict[str, str]
-) -> Response:
-    # The client still waits, so it was the engine that closed.
-    if finished.reason == "cancelled":
-        return error_response(not_ready_error(), header)
-    choice = Choice(
-        message=AssistantMessage(content=content), finish_reason=finished.reason
-    )
-    completion = ChatCompletion(
-        **metadata.shared_fields(),
-        choices=(choice,),
-        usage=count_usage(metadata.prompt_tokens, finished),
-    )
-    return JSONResponse(completion.model_dump(), headers=header)
+    answer = form.write_whole(parts)
+    return JSONResponse(answer.model_dump(), headers=header)
 
 
 async def stream_events(
-    events: AnswerEvents, metadata: AnswerMetadata, *, includes_usage: bool
+    events: AnswerEvents, form: AnswerForm, *, includes_usage: bool
 ) -> AsyncIterator[str]:
     """The answer as server-sent events.
 
     A stream that fails says so in an `error` event: it never just stops.
     """
-    opening = ChunkChoice(delta=Delta(role="assistant", content=""))
-    yield _format_chunk(metadata, opening)
+    completion_tokens = 0
     try:
-        async for event in events:
-            if isinstance(event, Piece):
-                choice = ChunkChoice(delta=Delta(content=event.text))
-                yield _format_chunk(metadata, choice)
-            elif event.reason == "cancelled":
-                raise not_ready_error()
-            else:
-                choice = ChunkChoice(delta=Delta(), finish_reason=event.reason)
-                yield _format_chunk(metadata, choice)
-                if includes_usage:
-                    usage = count_usage(metadata.prompt_tokens, event)
-                    yield _format_chunk(metadata, None, usage)
+        async for number, event in events:
+            if isinstance(event, Finished):
+                completion_tokens += event.completion_tokens
+            for chunk in form.write_chunks(number, event):
+                yield f"data: {chunk.model_dump_json()}\n\n"
     except Refusal as refusal:
         yield f"data: {json.dumps(refusal.body())}\n\n"
         return
+    if includes_usage:
+        usage = form.write_usage(completion_tokens)
+        yield f"data: {usage.model_dump_json()}\n\n"
     yield "data: [DONE]\n\n"
-
-
-def _format_chunk(
-    metadata: AnswerMetadata, choice: ChunkChoice | None, usage: Usage | None = None
-) -> str:
-    # The chunk that counts tokens comes last and has no choice, as in OpenAI's API.
-    choices = () if choice is None else (choice,)
-    chunk = ChatChunk(
-        **metadata.shared_fields(),
-        choices=choices,
-        usage=usage,
-    )
-    return f"data: {chunk.model_dump_json()}\n\n"
 
 
 class EventStreamResponse(StreamingResponse):
@@ -216,6 +108,9 @@ async def _wait_for_disconnect(request: Request) -> None:
 def error_response(refusal: Refusal, header: dict[str, str] | None = None) -> Response:
     """A refusal in OpenAI's form. 503 says when to come back; OpenAI's client does so by itself."""
     headers = dict(header or {})
+    seconds = refusal.retry_after
     if refusal.status == 503:
-        headers["retry-after"] = _SECONDS_TO_COME_BACK
+        seconds = seconds or _SECONDS_TO_COME_BACK
+    if seconds is not None:
+        headers["retry-after"] = str(seconds)
     return JSONResponse(refusal.body(), status_code=refusal.status, headers=headers)

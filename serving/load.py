@@ -10,7 +10,7 @@ from pipelines.models.language_model import Precision, load_language_model
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.serving_spec import ServingSpec
 from serving.engines import Engine
-from serving.openai_schema import MODEL_NAME
+from serving.openai_schema.fields import MODEL_NAME
 from serving.package import Package, check_base, open_package, read_chat_template
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")

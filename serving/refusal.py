@@ -16,12 +16,15 @@ class Refusal(ServingError):
         kind: str = "invalid_request_error",
         code: str | None = None,
         param: str | None = None,
+        retry_after: int | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.kind = kind
         self.code = code
         self.param = param
+        # Seconds after which a client may try again; None: the response does not say.
+        self.retry_after = retry_after
 
     def body(self) -> dict[str, Any]:
         """`{"error": {message, type, param, code}}`."""

@@ -8,7 +8,7 @@ Both come out of one rendering. An answer that is encoded by itself can begin wi
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,6 +110,25 @@ class ChatEncoder:
         prompt = self.chat.render(messages, PROMPT)
         _check_is_whole(messages, prompt.text)
         return self.chat.encode_rendered(prompt)
+
+    def encode_plain(self, text: str) -> list[int]:
+        """Encode text that stands in no conversation: nothing in it becomes a control token."""
+        if self.chat is None:
+            return self._encode_plain(text)
+        marked = self.chat.mark_controls(text)
+        if marked is None:
+            return self._encode_plain(text)
+        # What the tokenizer itself puts before any text.
+        return [*self._encode_plain(""), *self.chat.encode_guarded(marked)]
+
+    @cached_property
+    def control_ids(self) -> frozenset[int]:
+        """The tokens that are no text: special ones, the template's own, those that end a turn."""
+        named = self.tokenizer.all_special_ids
+        added = self.tokenizer.added_tokens_decoder.items()
+        special = {number for number, token in added if token.special}
+        written = set() if self.chat is None else self.chat.control_ids
+        return frozenset({*named, *special, *written, *self.ends.all})
 
     def encode_example(self, messages: Sequence[Message], answer: str) -> Example:
         """Encode a prompt, and the answer that it goes on with, end-of-turn token included.
@@ -269,6 +288,21 @@ class _Chat:
         if rendered.guarded is None:
             return self.encode(rendered.text)
         return self.encode_guarded(rendered.guarded)
+
+    @property
+    def control_ids(self) -> set[int]:
+        """The tokens that a message may not become."""
+        vocabulary = self.tokenizer.get_vocab()
+        return {vocabulary[token] for token in self.controls.asked}
+
+    def mark_controls(self, text: str) -> str | None:
+        """Mark the control tokens in a text with transformers' own marks; None: it has none."""
+        from transformers.utils.chat_template_utils import mark_control_tokens
+
+        pattern = self.controls.pattern("user")
+        if not pattern.search(text):
+            return None
+        return str(mark_control_tokens(text, pattern))
 
     def encode(self, text: str) -> list[int]:
         """Encode what the template wrote: its control tokens count as such."""

@@ -6,7 +6,7 @@ engine dies before that is given to another engine, once.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -18,7 +18,6 @@ from serving.answer import error_response
 from serving.endpoint.copies import Copier, Copy
 from serving.endpoint.feedback import GivenAnswers, IdReader
 from serving.endpoint.lanes import Lanes, Target, unavailable_error
-from serving.endpoint.probe import CHAT
 from serving.endpoint.tally import Observation, observing, text_of
 from serving.endpoint.upstream import (
     EngineAddress,
@@ -27,7 +26,10 @@ from serving.endpoint.upstream import (
     EngineRequest,
     exchange,
 )
-from serving.openai_schema import parse_request
+from serving.openai_schema.chat import parse_request
+from serving.openai_schema.completions import parse_completion
+from serving.openai_schema.generation import GenerationFields
+from serving.paths import CHAT, COMPLETIONS
 from serving.refusal import Refusal
 
 RELEASE_HEADER = b"x-assay-release"
@@ -39,8 +41,12 @@ _FORWARDED_HEADERS = (
 )
 # The first engine, and another one where that dies before it has sent anything.
 _TRIES = 2
-# The first event of a stream only opens the answer; the second one has text.
+# The first event of a stream only opens the answer, or echoes its prompt; the second one has text.
 _EVENTS_BEFORE_START = 2
+_PARSE: Mapping[str, Callable[[bytes], GenerationFields]] = {
+    CHAT: parse_request,
+    COMPLETIONS: parse_completion,
+}
 _SERVER_ERROR = 500
 _CUT_OFF = Refusal(
     "The engine ended in the middle of this answer. Ask again.",
@@ -60,7 +66,7 @@ class _ModelField(BaseModel):
 
 
 @dataclass(frozen=True)
-class ChatCall:
+class Call:
     """What a client asks, whole, and how long it may wait for an engine that is restarting."""
 
     model: str
@@ -69,36 +75,43 @@ class ChatCall:
     patience: float
     # The field `user`: all requests of one user are on one side of a canary.
     user: str | None = None
+    path: str = CHAT
 
     @classmethod
-    def read(cls, body: bytes, patience: float) -> Self:
+    def read(cls, body: bytes, patience: float, path: str = CHAT) -> Self:
         """The call that a body holds; a body that is no request is a `Refusal`."""
         try:
             fields = _ModelField.model_validate_json(body)
         except ValidationError:
             # The whole schema says better what is wrong.
-            request = parse_request(body)
-            return cls(request.model, body, patience, request.user)
+            request = _PARSE[path](body)
+            return cls(
+                request.model,
+                body,
+                patience,
+                request.user,
+                path,
+            )
         # One of another type is refused by the engine.
         user = fields.user if isinstance(fields.user, str) else None
-        return cls(fields.model, body, patience, user)
+        return cls(fields.model, body, patience, user, path)
 
     def for_target(self, target: Target) -> EngineRequest:
         """The request as the target's engine is to see it: the base is called by its own name."""
         if target.model == self.model:
-            return EngineRequest("POST", CHAT, self.body)
+            return EngineRequest("POST", self.path, self.body)
         # Refuses what the engine would refuse, so that the body is known to be an object.
-        parse_request(self.body)
+        _PARSE[self.path](self.body)
         fields = json.loads(self.body)
         fields["model"] = target.model
-        return EngineRequest("POST", CHAT, json.dumps(fields).encode())
+        return EngineRequest("POST", self.path, json.dumps(fields).encode())
 
 
 class ForwardedResponse(Response):
     """The engine's own answer, byte for byte, with the release in its headers."""
 
     def __init__(
-        self, call: ChatCall, lanes: Lanes, copier: Copier, given_answers: GivenAnswers
+        self, call: Call, lanes: Lanes, copier: Copier, given_answers: GivenAnswers
     ) -> None:
         super().__init__()
         self._given_answers = given_answers

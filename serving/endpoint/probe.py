@@ -8,8 +8,7 @@ from registry.ledger.entries import Release
 from registry.release.known_answers import KnownAnswer, draw_answers
 from serving.endpoint.upstream import EngineAddress, EngineRequest, exchange
 from serving.endpoint.verify import VerifiedRelease
-
-CHAT = "/v1/chat/completions"
+from serving.paths import CHAT
 
 
 async def probe(engine: EngineAddress, verified: VerifiedRelease) -> str:

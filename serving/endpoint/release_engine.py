@@ -37,7 +37,7 @@ from serving.endpoint.upstream import (
 )
 from serving.endpoint.verify import VerifiedRelease, check_bytes, verify
 from serving.log import say
-from serving.openai_schema import ModelList
+from serving.openai_schema.models import ModelList
 
 # Seconds between two starts.
 _LONGEST_PAUSE = 30.0

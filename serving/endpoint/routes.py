@@ -5,16 +5,17 @@ import time
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from serving.app import READ, add_error_handlers, check_name, create_bare_app, read_body
+from serving.app import READ, add_error_handlers, create_bare_app
 from serving.endpoint.copies import Copier
 from serving.endpoint.feedback import GivenAnswers, client_of
-from serving.endpoint.forward import ChatCall, ForwardedResponse
+from serving.endpoint.forward import Call, ForwardedResponse
 from serving.endpoint.lanes import Lanes, not_released_error, unavailable_error
 from serving.endpoint.limits import Limits
-from serving.endpoint.probe import CHAT
 from serving.feedback_schema import parse_rating
-from serving.openai_schema import ModelCard, ModelList
+from serving.openai_schema.models import ModelCard, ModelList
+from serving.paths import CHAT, COMPLETIONS
 from serving.refusal import Refusal
+from serving.request_body import check_name, read_body
 
 
 def create_app(lanes: Lanes, limits: Limits) -> FastAPI:
@@ -49,9 +50,11 @@ def create_app(lanes: Lanes, limits: Limits) -> FastAPI:
         return _model_card(lanes, name, started)
 
     @app.post(CHAT)
-    async def chat_completions(request: Request) -> Response:
+    @app.post(COMPLETIONS)
+    async def answer(request: Request) -> Response:
         body = await read_body(request)
-        call = ChatCall.read(body, limits.seconds_to_come_back)
+        path = request.scope["path"]
+        call = Call.read(body, limits.seconds_to_come_back, path)
         check_name(call.model)
         return ForwardedResponse(call, lanes, copier, given_answers)
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from pipelines.rows.refusals import is_refusal
 from registry.release.canary_counts import (
@@ -182,20 +183,20 @@ def observing(tally: Tally | None) -> Iterator[Observation]:
 def text_of(response: bytes) -> str | None:
     """What a response says, whole or as a stream; None where it is, or ends in, an error."""
     if not response.startswith(b"data: "):
-        return _content(response, "message")
+        return _content(response)
     pieces = []
     for line in response.split(b"\n"):
         event = line.removeprefix(b"data: ")
         if event == line or event.strip() == b"[DONE]":
             continue
-        piece = _content(event, "delta")
+        piece = _content(event)
         if piece is None:
             return None
         pieces.append(piece)
     return "".join(pieces)
 
 
-def _content(document: bytes, part: str) -> str | None:
+def _content(document: bytes) -> str | None:
     with suppress(
         ValueError,
         TypeError,
@@ -206,9 +207,17 @@ def _content(document: bytes, part: str) -> str | None:
         if "error" in answer:
             return None
         choices = answer.get("choices", [])
-        return "".join(choice[part].get("content") or "" for choice in choices)
+        return "".join(_content_of(choice) for choice in choices)
     # A response over the longest one that is kept is cut: what is whole of it counts.
     return ""
+
+
+def _content_of(choice: dict[str, Any]) -> str:
+    """What a choice says: of a completion, a whole answer in a chat, or a piece of one."""
+    if "text" in choice:
+        return str(choice["text"])
+    part = choice.get("message") or choice["delta"]
+    return part.get("content") or ""
 
 
 def repeated_share(text: str) -> float:

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 
 from pipelines.values.dataset import Message
 from pipelines.values.serving_spec import ServingSpec
+from serving.engines.plain_text import PlainText
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,12 @@ class Engine(Protocol):
         """Token ids of a conversation with a model, up to where the answer begins.
 
         `Refusal` where the chat template refuses the messages.
+        """
+
+    def plain_text(self, model: str) -> PlainText:
+        """Text outside of conversations to token ids and back, for a model.
+
+        `Refusal` where that model answers conversations alone.
         """
 
     def submit(self, request: GenerationRequest, deliver: Deliver) -> Cancel:

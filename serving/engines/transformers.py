@@ -19,6 +19,7 @@ from pipelines.values.dataset import Message
 from pipelines.values.serving_spec import ServingSpec
 from serving.engines import Cancel, Deliver, GenerationRequest
 from serving.engines.adapter_switch import AdapterSwitch
+from serving.engines.plain_text import PlainText
 from serving.engines.running_answer import RunningAnswer
 from serving.log import say
 from serving.refusal import Refusal, not_ready_error, overloaded_error
@@ -47,6 +48,7 @@ class TransformersEngine:
         self.specs = specs
         self.context_tokens = language.context_tokens
         self._language = language
+        self._plain_text = PlainText(language.encoder)
         # None wakes the worker so that it sees that the engine is closing.
         self._waiting: queue.Queue[RunningAnswer | None] = queue.Queue(queue_length)
         # Taken from the queue, and too long to begin beside those that run.
@@ -85,6 +87,17 @@ class TransformersEngine:
             ) from error
         except AssayError as error:
             raise Refusal(str(error), param="messages") from error
+
+    def plain_text(self, model: str) -> PlainText:
+        """Text outside of conversations; `Refusal` where a prompt stands before each of them."""
+        has_prompt = self._language.encoder.prompt is not None
+        if has_prompt and self.specs[model].adapter_sha256 is not None:
+            raise Refusal(
+                f"{model} is a prompt that stands before conversations: "
+                "send messages to POST /v1/chat/completions.",
+                param="model",
+            )
+        return self._plain_text
 
     def submit(self, request: GenerationRequest, deliver: Deliver) -> Cancel:
         """Queue a request; the returned function cancels it, queued or running.

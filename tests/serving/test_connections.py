@@ -14,9 +14,9 @@ from contextlib import ExitStack, contextmanager
 import httpx
 import pytest
 
-import serving.app
 import serving.connections
 import serving.listen
+import serving.prompts
 from pipelines.values.dataset import Message
 from serving.engines import Engine
 from tests.support.running_engine import Endpoint, running
@@ -215,6 +215,7 @@ class _TakesItsTime:
             True,
         )
         self.submit, self.close = engine.submit, engine.close
+        self.plain_text = engine.plain_text
         self.may_go_on, self.has_begun = threading.Event(), threading.Event()
         self._ids = engine.prompt_ids
 
@@ -228,7 +229,7 @@ class _TakesItsTime:
 def test_a_short_prompt_passes_any_number_of_long_ones(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving.app, "_LONG_PROMPT", 100)
+    monkeypatch.setattr(serving.prompts, "_LONG_PROMPT", 100)
     slow, body = _TakesItsTime(engine), BODY.replace(b'"x"', b'"' + b"x" * 1000 + b'"')
     long = HEAD.replace(b"%d" % len(BODY), b"%d" % len(body)) + body
     with (

@@ -17,13 +17,13 @@ from openai.types.chat import (
 )
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase
 
-import serving.app
 import serving.connections
+import serving.request_body
 from pipelines.models.language_model import load_language_model
 from pipelines.values.serving_spec import ServingSpec
 from serving.engines import Engine
 from serving.engines.transformers import TransformersEngine
-from serving.openai_schema import MAX_BODY_BYTES
+from serving.openai_schema.fields import MAX_BODY_BYTES
 from tests.support.running_engine import Endpoint, Served, running, stop_in
 from tests.support.tiny import CHAT_TEMPLATE, CONTEXT_TOKENS
 from tests.support.waiting import SECONDS_AT_MOST, wait_until
@@ -392,14 +392,13 @@ def test_a_control_token_in_any_turn_is_text(endpoint: Endpoint) -> None:
         ({"max_tokens": True}, "max_tokens"),
         ({"max_tokens": 1.5}, "max_tokens"),
         ({"max_completion_tokens": 5}, "max_tokens"),
-        ({"n": 2}, "n"),
+        ({"n": 17}, "n"),
         ({"n": 0}, "n"),
         ({"stop": ["a"] * 5}, "stop"),
         ({"stop": ""}, "stop"),
         ({"stop": ["x" * 1000]}, "stop"),
         ({"seed": 2**63}, "seed"),
         ({"seed": "x"}, "seed"),
-        ({"logprobs": True}, "logprobs"),
         ({"top_logprobs": 5}, "top_logprobs"),
         ({"logit_bias": {"5": 100}}, "logit_bias"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
@@ -607,7 +606,7 @@ def test_a_body_in_another_encoding_is_told_so(
 def test_a_body_that_never_arrives_is_not_waited_for(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving.app, "_SECONDS_FOR_A_BODY", 0.3)
+    monkeypatch.setattr(serving.request_body, "_SECONDS_FOR_A_BODY", 0.3)
     with socket.create_connection(
         (endpoint.host, endpoint.port), timeout=SECONDS_AT_MOST
     ) as slow:
@@ -702,6 +701,7 @@ class _Overruns:
             True,
         )
         self.submit, self.close = engine.submit, engine.close
+        self.plain_text = engine.plain_text
 
     def prompt_ids(self, _: object, __: str) -> list[int]:
         return [10**6]

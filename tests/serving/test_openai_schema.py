@@ -19,14 +19,15 @@ from openai.types.chat.completion_create_params import (
     CompletionCreateParamsStreaming,
 )
 
-from serving.openai_schema import (
+from serving.openai_schema.chat import (
     ChatMessage,
     ChatRequest,
-    StreamOptions,
-    TextFormat,
+    JsonSchemaFormat,
+    ResponseFormat,
     TextPart,
     parse_request,
 )
+from serving.openai_schema.generation import StreamOptions
 from serving.refusal import Refusal
 
 SAID = {"role": "user", "content": "x"}
@@ -40,13 +41,13 @@ NEUTRAL: dict[str, list[Any]] = {
     "function_call": [None, "none", "auto"],
     "functions": [None, []],
     "logit_bias": [None, {}],
-    "logprobs": [None, False],
+    "logprobs": [None, False, True],
     "max_completion_tokens": [None, 5],
     "max_tokens": [None, 5],
     "metadata": [None, {}, {"team": "docs"}],
     "modalities": [None, ["text"]],
     "moderation": [None],
-    "n": [None, 1],
+    "n": [None, 1, 16],
     "parallel_tool_calls": [None, True, False],
     "prediction": [None],
     "presence_penalty": [None, 0, 0.0],
@@ -54,7 +55,12 @@ NEUTRAL: dict[str, list[Any]] = {
     "prompt_cache_options": [None, {}],
     "prompt_cache_retention": [None, "24h"],
     "reasoning_effort": [None, "none"],
-    "response_format": [None, {"type": "text"}],
+    "response_format": [
+        None,
+        {"type": "text"},
+        {"type": "text", "json_schema": None},
+        {"type": "json_schema", "json_schema": {"name": "a", "schema": {}}},
+    ],
     "safety_identifier": [None, "s"],
     "seed": [None, 0, -1, 7],
     "service_tier": [None, "auto", "default"],
@@ -86,13 +92,13 @@ REFUSED: dict[str, list[Any]] = {
     "function_call": [{"name": "f"}, "f"],
     "functions": [[{"name": "f"}], "f"],
     "logit_bias": [{"5": 100}, []],
-    "logprobs": [True, 1, "false"],
+    "logprobs": [1, "false"],
     "max_completion_tokens": [0, -1, 1.5, "5", True, 10**9, 10**60],
     "max_tokens": [0, -1, 1.5, "5", True, 10**9, 10**60],
     "metadata": [{"a": 1}, "x", [], {"a": {"b": "c"}}],
     "modalities": [["audio"], ["text", "audio"], [], "audio"],
     "moderation": [{"model": "omni-moderation-latest"}],
-    "n": [2, 0, 1.5, "1", True],
+    "n": [17, 0, 1.5, "1", True],
     "parallel_tool_calls": ["x", 1],
     "prediction": [{"type": "content", "content": "x"}],
     "presence_penalty": [0.5, -2, "0", False],
@@ -103,6 +109,10 @@ REFUSED: dict[str, list[Any]] = {
     "response_format": [
         {"type": "json_object"},
         {"type": "json_schema", "json_schema": {}},
+        {"type": "json_schema", "json_schema": {"name": "a"}},
+        {"type": "json_schema", "json_schema": {"name": "a", "schema": "x"}},
+        {"type": "json_schema"},
+        {"type": "text", "json_schema": {"name": "a", "schema": {}}},
         {},
         "text",
     ],
@@ -121,7 +131,7 @@ REFUSED: dict[str, list[Any]] = {
     "temperature": [-0.1, 2.1, "1", float("nan"), float("inf"), True],
     "tool_choice": ["required", FUNCTION],
     "tools": [[FUNCTION], "x", [FUNCTION] * 3],
-    "top_logprobs": [5, False],
+    "top_logprobs": [5, 21, False],
     "top_p": [0, 1.1, "1"],
     "user": [5, "x" * 2000],
     "verbosity": ["low", "high"],
@@ -137,6 +147,7 @@ REFUSED: dict[str, list[Any]] = {
 }
 TAKEN_IN_A_MESSAGE: dict[str, list[Any]] = {
     "role": ["system", "developer", "user", "assistant"],
+    "type": [None, "text"],
     "content": ["", "x", [], [{"type": "text", "text": "x"}]],
     "name": [None, "ann"],
     "refusal": [None],
@@ -148,6 +159,7 @@ TAKEN_IN_A_MESSAGE: dict[str, list[Any]] = {
 }
 REFUSED_IN_A_MESSAGE: dict[str, list[Any]] = {
     "role": ["tool", "function", "x", None, 5],
+    "type": ["message", 5],
     "content": [
         None,
         5,
@@ -248,7 +260,15 @@ def test_the_tables_hold_every_field_of_the_official_client_and_of_this_endpoint
 
 
 @pytest.mark.parametrize(
-    "kind", [ChatRequest, ChatMessage, StreamOptions, TextFormat, TextPart]
+    "kind",
+    [
+        ChatRequest,
+        ChatMessage,
+        StreamOptions,
+        ResponseFormat,
+        JsonSchemaFormat,
+        TextPart,
+    ],
 )
 def test_every_field_says_what_to_send(kind: type[ChatRequest]) -> None:
     assert all(field.description for field in kind.model_fields.values())
@@ -291,11 +311,15 @@ def test_what_a_message_may_not_hold_is_refused_by_its_place(
             ),
         ),
         (
-            body(logprobs=True),
+            body(top_logprobs=3),
             (
-                "logprobs is true: log probabilities are not served here, so leave it out or "
-                "send false."
+                "top_logprobs is 3, which stands beside tokens that are not asked for: "
+                "send logprobs: true too."
             ),
+        ),
+        (
+            body(metadata={"model": 5}),
+            "metadata.model is 5: send an object whose values are texts.",
         ),
         (
             body(messages=[{"role": "user", "content": None}]),

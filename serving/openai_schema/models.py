@@ -1,0 +1,24 @@
+"""`GET /v1/models`: what answers."""
+
+from typing import Literal
+
+from pipelines.values.serving_spec import ServingSpec
+from serving.openai_schema.fields import WireValue
+
+
+class ModelCard(WireValue):
+    """One name under which something answers, and what that is."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: Literal["assay"] = "assay"
+    system_fingerprint: str
+    spec: ServingSpec
+
+
+class ModelList(WireValue):
+    """`GET /v1/models`."""
+
+    object: Literal["list"] = "list"
+    data: tuple[ModelCard, ...]
