@@ -1,7 +1,7 @@
 """The command `assay`: one file a group of commands, each of which calls the rooms below.
 
     project, policy, training, gate, compare, trend, base, code, data, release, review, identity,
-    serving, system, upkeep, ledger, stage: each in …_commands.py
+    serving, api_key, system, upkeep, ledger, stage: each in …_commands.py
       └──> flows, operations
     status_text.py   what `assay status` prints
 
@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from cli import (
+    api_key_commands,
     base_commands,
     code_commands,
     compare_commands,
@@ -158,6 +159,7 @@ for _command in (
     *review_commands.COMMANDS,
     *identity_commands.COMMANDS,
     *serving_commands.COMMANDS,
+    *api_key_commands.COMMANDS,
     *system_commands.COMMANDS,
     *upkeep_commands.COMMANDS,
     *ledger_commands.COMMANDS,

@@ -34,6 +34,7 @@ _EXTRAS: Mapping[str, tuple[str, ...]] = {
     "transformers": _OF_BOTH,
     "fastapi": ("serve",),
     "h11": ("serve",),
+    "limits": ("serve",),
     "starlette": ("serve",),
     "uvicorn": ("serve",),
     "dvc": ("flows",),

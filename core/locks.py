@@ -12,6 +12,7 @@ keys/head.lock               the head record        leases/training-*.lock    tr
 endpoint/lock                the endpoint           leases/<stage>-*.lock     a stage of one key
 worktrees/<run>.lock         a run's workspace      leases/gc.lock            in_use and alone
 leases/mlflow.lock           each MLflow server, or a move of the records
+leases/api-keys.lock         changing the API keys
 
 Lock files are empty, and stay in place after their release.
 """
@@ -182,6 +183,11 @@ def release_lock(home: Path) -> Path:
     Once its driver has died, the controller holds it and finishes the release.
     """
     return _lease(home, "release")
+
+
+def api_keys_lock(home: Path) -> Path:
+    """Held while the endpoint's API keys are changed."""
+    return _lease(home, "api-keys")
 
 
 def backup_lock(home: Path) -> Path:

@@ -58,6 +58,24 @@ class Settings(BaseSettings):
     `localhost` and the endpoint's own address need not be named.
     """
 
+    api_keys: str = ""
+    """`required`: the endpoint asks for an API key though none was made yet.
+
+    Empty: it asks once there is a key, and always where it listens beyond this machine.
+    """
+
+    answer_cache_mb: str = "0"
+    """Megabytes of answers that the endpoint keeps for requests that are repeated; 0: none."""
+
+    allowed_origins: str = ""
+    """Origins of pages whose programs may call the endpoint: `https://chat.example`, …"""
+
+    tls_certificate: str = ""
+    """A PEM file with the certificate of the endpoint and those that lead to it; empty: no TLS."""
+
+    tls_key: str = ""
+    """The PEM file with the key of that certificate, without a password."""
+
     spare_engines: str = "1"
     """How many engine processes the endpoint keeps ready for the next release, 0 to 8.
 

@@ -78,4 +78,5 @@ class AnswerEvents:
     def _deliver(self, number: int, event: Event) -> None:
         # RuntimeError: the loop is closed, so nobody listens any more.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._events.put_nowait, (number, event))
+            put = self._events.put_nowait
+            self._loop.call_soon_threadsafe(put, (number, event))

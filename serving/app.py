@@ -5,6 +5,8 @@ The endpoint's own app (`serving.endpoint.routes`) shares the names of routes an
 
 import time
 from collections.abc import Awaitable
+from functools import cache
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
@@ -23,12 +25,17 @@ from serving.openai_schema.chat import parse_request
 from serving.openai_schema.completions import parse_completion
 from serving.openai_schema.generation import GenerationFields
 from serving.openai_schema.models import ModelCard, ModelList
-from serving.paths import CHAT, COMPLETIONS
+from serving.openapi import OPENAPI, openapi_document
+from serving.paths import (
+    CHAT,
+    COMPLETIONS,
+    FINGERPRINT_HEADER,
+    PROMPT_TOKENS_HEADER,
+)
 from serving.plans import Plan, Planner
 from serving.refusal import Refusal, internal_error, not_ready_error
 from serving.request_body import check_name, read_body
 
-FINGERPRINT_HEADER = "x-assay-fingerprint"
 # A load balancer asks with HEAD.
 READ = ["GET", "HEAD"]
 
@@ -63,17 +70,36 @@ def create_app(engine: Engine) -> FastAPI:
 
     @app.post(CHAT)
     async def chat_completions(request: Request) -> Response:
-        chat = parse_request(await read_body(request))
+        body = await read_body(request)
+        chat = parse_request(body)
         _check_model(engine, chat.model)
-        return await _answer(engine, request, chat, planner.plan_chat(chat))
+        planning = planner.plan_chat(chat)
+        return await _answer(engine, request, chat, planning)
 
     @app.post(COMPLETIONS)
     async def completions(request: Request) -> Response:
-        asked = parse_completion(await read_body(request))
+        body = await read_body(request)
+        asked = parse_completion(body)
         _check_model(engine, asked.model)
-        return await _answer(engine, request, asked, planner.plan_completion(asked))
+        planning = planner.plan_completion(asked)
+        return await _answer(engine, request, asked, planning)
 
+    add_document(app)
     return app
+
+
+def add_document(app: FastAPI) -> None:
+    """Have an app say which of the documented routes it has."""
+
+    # Not at the start: a release waits for that, and hardly anybody asks.
+    @cache
+    def document() -> dict[str, Any]:
+        paths = [route.path for route in app.routes]
+        return openapi_document(paths)
+
+    @app.api_route(OPENAPI, methods=READ)
+    async def openapi() -> dict[str, Any]:
+        return document()
 
 
 def create_bare_app() -> FastAPI:
@@ -95,6 +121,7 @@ async def _answer(
     header = {FINGERPRINT_HEADER: spec.fingerprint}
     try:
         plan = await planning
+        header[PROMPT_TOKENS_HEADER] = str(plan.form.prompt_tokens)
         events = AnswerEvents(engine, plan.requests)
     except Refusal as refusal:
         return error_response(refusal, header)

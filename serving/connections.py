@@ -103,6 +103,9 @@ class TimedConnection(H11Protocol):
         """
         if not self.is_answering or self.cycle.more_body:
             return False
+        # TLS says when a client ends: that one has left.
+        if self.transport.get_extra_info("sslcontext") is not None:
+            return False
         if not self._sends_no_more:
             self._sends_no_more = True
             self._look_for_client()
@@ -144,7 +147,8 @@ class TimedConnection(H11Protocol):
         self._write_refusal(_malformed_error(self._wire.fault))
         # To close with bytes unread would reset the connection, and the client might never see
         # the answer.
-        with suppress(OSError):
+        # TLS has no such half of an end.
+        with suppress(OSError, NotImplementedError):
             self.transport.write_eof()
         self.loop.call_later(_SECONDS_TO_HEAR, self.transport.close)
 

@@ -5,6 +5,9 @@ import errno
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -21,6 +24,14 @@ _SECONDS_FOR_A_HEAD = 10
 # asyncio accepts so many connections at once before it looks at any of them: few enough for this
 # process to have files for them.
 _BACKLOG = 128
+
+
+@dataclass(frozen=True)
+class TlsFiles:
+    """PEM files of a server that speaks TLS."""
+
+    certificate: Path
+    key: Path
 
 
 def open_socket(host: str, port: int) -> socket.socket:
@@ -41,16 +52,22 @@ def open_socket(host: str, port: int) -> socket.socket:
     return listener
 
 
-def format_url(listener: socket.socket) -> str:
+def format_url(listener: socket.socket, scheme: str = "http") -> str:
     """The address of a socket that listens, as a client writes it: `http://127.0.0.1:8080`."""
     host, port = listener.getsockname()[:2]
     # An IPv6 address has colons of its own.
     if ":" in host:
-        return f"http://[{host}]:{port}"
-    return f"http://{host}:{port}"
+        return f"{scheme}://[{host}]:{port}"
+    return f"{scheme}://{host}:{port}"
 
 
-def create_server(app: FastAPI) -> "uvicorn.Server":
+def is_local(listener: socket.socket) -> bool:
+    """Whether only this machine reaches a socket that listens."""
+    host = str(listener.getsockname()[0])
+    return ip_address(host.partition("%")[0]).is_loopback
+
+
+def create_server(app: FastAPI, tls: TlsFiles | None = None) -> "uvicorn.Server":
     """A server that answers until its `should_exit` is set, and then lets running answers finish.
 
     `ServingError` where `ASSAY_HOST_NAMES` holds something else than host names.
@@ -78,6 +95,8 @@ def create_server(app: FastAPI) -> "uvicorn.Server":
         backlog=_BACKLOG,
         timeout_keep_alive=_SECONDS_FOR_A_HEAD,
         timeout_graceful_shutdown=_SECONDS_TO_FINISH,
+        ssl_certfile=None if tls is None else tls.certificate,
+        ssl_keyfile=None if tls is None else tls.key,
     )
     return SignalFreeServer(config)
 

@@ -87,7 +87,8 @@ class Planner:
         )
 
     def _check_limit(self, limit: int | None) -> None:
-        if limit is not None and limit >= self._engine.context_tokens:
+        most = self._engine.context_tokens
+        if limit is not None and limit >= most:
             fact = f"max_tokens {limit} leaves no room for a prompt"
             raise self._context_error(fact, "max_tokens")
 
@@ -96,13 +97,16 @@ class Planner:
         room = self._engine.context_tokens - length
         what = "the messages have" if param == "messages" else "the prompt has"
         # A prompt that is only scored needs no room behind it.
-        if room < (0 if limit == 0 else 1):
+        least_room = 0 if limit == 0 else 1
+        if room < least_room:
             raise self._context_error(f"{what} {length}", param)
         if limit is not None and limit > room:
             fact = f"{what} {length} and max_tokens asks for {limit}"
             raise self._context_error(fact, "max_tokens")
-        default = self._engine.specs[model].default_max_tokens
-        return min(default, room) if limit is None else limit
+        if limit is not None:
+            return limit
+        spec = self._engine.specs[model]
+        return min(spec.default_max_tokens, room)
 
     def _context_error(self, fact: str, param: str) -> Refusal:
         return Refusal(

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from pipelines.values.dataset import Message
@@ -33,9 +34,9 @@ class PromptEncoder:
 
     async def encode(self, messages: Sequence[Message], model: str) -> list[int]:
         """As the engine's own `prompt_ids`."""
-        length = sum(len(message.content) for message in messages)
-        prompt_ids = self._engine.prompt_ids
-        return await self._in_turn(length, lambda: prompt_ids(messages, model))
+        lengths = [len(message.content) for message in messages]
+        encode = partial(self._engine.prompt_ids, messages, model)
+        return await self._in_turn(sum(lengths), encode)
 
     async def encode_plain(
         self, prompts: Sequence[Prompt], model: str

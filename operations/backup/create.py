@@ -47,6 +47,7 @@ _REMEMBERED = ("endpoint/standing.json",)
 # Files that change at any time, and that nothing else refers to.
 _SMALL = (
     "passwords.json",
+    "api_keys.json",
     "arrivals.json",
     "notices.jsonl",
     "schedules.json",

@@ -19,8 +19,10 @@ from serving.endpoint.fleet import Fleet
 from serving.endpoint.follow import Follower
 from serving.endpoint.lanes import Target
 from serving.endpoint.limits import Limits
+from serving.endpoint.public_app import guard
+from serving.endpoint.public_settings import PublicSettings
 from serving.endpoint.routes import create_app
-from serving.listen import create_server, format_url, open_socket
+from serving.listen import create_server, format_url, is_local, open_socket
 from serving.log import say
 
 
@@ -49,6 +51,7 @@ class Endpoint:
     async def serve(self, listener: socket.socket) -> None:
         """Answer until SIGTERM or Ctrl-C; then take nothing new, and let running answers finish."""
         end_signal = _listen_for_end()
+        settings = PublicSettings.read()
         await self.follower.look()
         with suppress(TimeoutError):
             # Clients that connect before this is over wait in the socket's queue, instead of
@@ -56,9 +59,12 @@ class Endpoint:
             adoption = self.fleet.wait_until_adopted()
             await asyncio.wait_for(adoption, self._limits.seconds_to_take_over)
         with open_socket("127.0.0.1", 0) as admin_listener:
-            serves_at = f"{format_url(listener)}/v1"
+            scheme = "http" if settings.tls is None else "https"
+            serves_at = f"{format_url(listener, scheme)}/v1"
             admin_address = AdminAddress.new(format_url(admin_listener), serves_at)
-            public = create_server(create_app(self.fleet.lanes, self._limits))
+            app = create_app(self.fleet.lanes, self._limits, settings.cache_bytes)
+            guard(app, self._home, settings, is_local=is_local(listener))
+            public = create_server(app, settings.tls)
             admin = create_server(
                 create_admin_app(admin_address.token, self.follower.look, self.state)
             )

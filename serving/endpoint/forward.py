@@ -6,47 +6,45 @@ engine dies before that is given to another engine, once.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import replace
+from typing import Any
 
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from serving.answer import error_response
+from serving.endpoint.answer_cache import AnswerCache
+from serving.endpoint.call import Call
 from serving.endpoint.copies import Copier, Copy
 from serving.endpoint.feedback import GivenAnswers, IdReader
+from serving.endpoint.kept_answer import KeptAnswer
 from serving.endpoint.lanes import Lanes, Target, unavailable_error
 from serving.endpoint.tally import Observation, observing, text_of
 from serving.endpoint.upstream import (
     EngineAddress,
     EngineLost,
     EngineReply,
-    EngineRequest,
     exchange,
 )
-from serving.openai_schema.chat import parse_request
-from serving.openai_schema.completions import parse_completion
-from serving.openai_schema.generation import GenerationFields
-from serving.paths import CHAT, COMPLETIONS
+from serving.paths import (
+    FINGERPRINT_HEADER,
+    PROMPT_TOKENS_HEADER,
+    RELEASE_HEADER,
+)
 from serving.refusal import Refusal
 
-RELEASE_HEADER = b"x-assay-release"
 _FORWARDED_HEADERS = (
     b"content-type",
-    b"x-assay-fingerprint",
+    FINGERPRINT_HEADER.encode(),
     b"cache-control",
     b"retry-after",
+    PROMPT_TOKENS_HEADER.encode(),
 )
 # The first engine, and another one where that dies before it has sent anything.
 _TRIES = 2
 # The first event of a stream only opens the answer, or echoes its prompt; the second one has text.
 _EVENTS_BEFORE_START = 2
-_PARSE: Mapping[str, Callable[[bytes], GenerationFields]] = {
-    CHAT: parse_request,
-    COMPLETIONS: parse_completion,
-}
 _SERVER_ERROR = 500
 _CUT_OFF = Refusal(
     "The engine ended in the middle of this answer. Ask again.",
@@ -56,64 +54,19 @@ _CUT_OFF = Refusal(
 )
 
 
-class _ModelField(BaseModel):
-    """As much of a body as the endpoint itself needs; the engine reads all of it."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    model: str
-    user: Any = None
-
-
-@dataclass(frozen=True)
-class Call:
-    """What a client asks, whole, and how long it may wait for an engine that is restarting."""
-
-    model: str
-    body: bytes
-    # Seconds.
-    patience: float
-    # The field `user`: all requests of one user are on one side of a canary.
-    user: str | None = None
-    path: str = CHAT
-
-    @classmethod
-    def read(cls, body: bytes, patience: float, path: str = CHAT) -> Self:
-        """The call that a body holds; a body that is no request is a `Refusal`."""
-        try:
-            fields = _ModelField.model_validate_json(body)
-        except ValidationError:
-            # The whole schema says better what is wrong.
-            request = _PARSE[path](body)
-            return cls(
-                request.model,
-                body,
-                patience,
-                request.user,
-                path,
-            )
-        # One of another type is refused by the engine.
-        user = fields.user if isinstance(fields.user, str) else None
-        return cls(fields.model, body, patience, user, path)
-
-    def for_target(self, target: Target) -> EngineRequest:
-        """The request as the target's engine is to see it: the base is called by its own name."""
-        if target.model == self.model:
-            return EngineRequest("POST", self.path, self.body)
-        # Refuses what the engine would refuse, so that the body is known to be an object.
-        _PARSE[self.path](self.body)
-        fields = json.loads(self.body)
-        fields["model"] = target.model
-        return EngineRequest("POST", self.path, json.dumps(fields).encode())
-
-
 class ForwardedResponse(Response):
     """The engine's own answer, byte for byte, with the release in its headers."""
 
     def __init__(
-        self, call: Call, lanes: Lanes, copier: Copier, given_answers: GivenAnswers
+        self,
+        call: Call,
+        lanes: Lanes,
+        copier: Copier,
+        given_answers: GivenAnswers,
+        cache: AnswerCache,
     ) -> None:
         super().__init__()
+        self._cache = cache
         self._given_answers = given_answers
         self._call = call
         self._lanes = lanes
@@ -174,10 +127,14 @@ class ForwardedResponse(Response):
         return replace(target, tally=copies.tally or target.tally)
 
     async def _exchange(self, engine: EngineAddress, target: Target, send: Any) -> None:
-        request = self._call.for_target(target)
+        call = self._call
+        kept = KeptAnswer.of(self._cache, target, call.body, call.path, call.tenant)
+        if await kept.send_to(send, self._given_answers):
+            return
+        request = call.for_target(target)
         id_reader = IdReader(self._given_answers, target.rated_side)
         with observing(target.tally) as observation:
-            observed = _observed(send, observation, id_reader)
+            observed = _observed(kept.watch(send), observation, id_reader)
             async with exchange(engine, request) as reply:
                 observation.status = reply.status
                 await _send_reply(reply, target, observed)
@@ -245,7 +202,7 @@ async def _send_head(
 ) -> None:
     names = [name for name in _FORWARDED_HEADERS if name in reply.headers]
     headers = [(name, reply.headers[name]) for name in names]
-    headers.append((RELEASE_HEADER, target.label.encode()))
+    headers.append((RELEASE_HEADER.encode(), target.label.encode()))
     if length is not None:
         headers.append((b"content-length", str(length).encode()))
     await send(

@@ -5,10 +5,13 @@ import time
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from serving.app import READ, add_error_handlers, create_bare_app
+from serving.app import READ, add_document, add_error_handlers, create_bare_app
+from serving.endpoint.answer_cache import AnswerCache
+from serving.endpoint.call import Call
 from serving.endpoint.copies import Copier
 from serving.endpoint.feedback import GivenAnswers, client_of
-from serving.endpoint.forward import Call, ForwardedResponse
+from serving.endpoint.forward import ForwardedResponse
+from serving.endpoint.keyed_app import TENANT
 from serving.endpoint.lanes import Lanes, not_released_error, unavailable_error
 from serving.endpoint.limits import Limits
 from serving.feedback_schema import parse_rating
@@ -18,12 +21,13 @@ from serving.refusal import Refusal
 from serving.request_body import check_name, read_body
 
 
-def create_app(lanes: Lanes, limits: Limits) -> FastAPI:
+def create_app(lanes: Lanes, limits: Limits, cache_bytes: int = 0) -> FastAPI:
     """The endpoint's interface over a table of lanes. Its routes raise `Refusal`."""
     app = create_bare_app()
     started = int(time.time())
     copier = Copier()
     given_answers = GivenAnswers()
+    cache = AnswerCache(cache_bytes)
     add_error_handlers(app)
 
     @app.api_route("/healthz", methods=READ)
@@ -54,9 +58,17 @@ def create_app(lanes: Lanes, limits: Limits) -> FastAPI:
     async def answer(request: Request) -> Response:
         body = await read_body(request)
         path = request.scope["path"]
-        call = Call.read(body, limits.seconds_to_come_back, path)
+        # Without keys in front of the routes all are one tenant.
+        tenant = request.scope.get(TENANT, "")
+        call = Call.read(body, limits.seconds_to_come_back, path, tenant)
         check_name(call.model)
-        return ForwardedResponse(call, lanes, copier, given_answers)
+        return ForwardedResponse(
+            call,
+            lanes,
+            copier,
+            given_answers,
+            cache,
+        )
 
     @app.post("/v1/feedback")
     async def feedback(request: Request) -> dict[str, str | int]:
@@ -70,6 +82,7 @@ def create_app(lanes: Lanes, limits: Limits) -> FastAPI:
             "score": rating.score,
         }
 
+    add_document(app)
     return app
 
 

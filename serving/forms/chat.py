@@ -42,7 +42,7 @@ class ChatForm:
     def write_whole(self, parts: Sequence[TextParts]) -> ChatCompletion:
         """All answers."""
         choices = [self._choice(number, each) for number, each in enumerate(parts)]
-        count = sum(each.finished.completion_tokens for each in parts if each.finished)
+        count = sum(each.tokens for each in parts)
         return ChatCompletion(
             **self._metadata.shared_fields(),
             choices=tuple(choices),
@@ -88,7 +88,8 @@ class ChatForm:
         )
 
     def _chunk(self, choice: ChunkChoice) -> ChatChunk:
-        return ChatChunk(**self._metadata.shared_fields(), choices=(choice,))
+        fields = self._metadata.shared_fields()
+        return ChatChunk(**fields, choices=(choice,))
 
     def _logprobs(self, pieces: Sequence[Piece]) -> ChatLogprobs | None:
         if not self._has_logprobs:

@@ -62,7 +62,15 @@ class TextParts:
     @property
     def text(self) -> str:
         """What was generated."""
-        return "".join(piece.text for piece in self.pieces)
+        texts = [piece.text for piece in self.pieces]
+        return "".join(texts)
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens were generated."""
+        if self.finished is None:
+            return 0
+        return self.finished.completion_tokens
 
     @property
     def reason(self) -> Literal["stop", "length"]:

@@ -39,7 +39,8 @@ class CompletionForm:
         options: CompletionOptions,
     ) -> None:
         """`prompts` holds each prompt's text and its number of tokens."""
-        self.prompt_tokens = sum(tokens for _, tokens in prompts)
+        token_counts = [tokens for _, tokens in prompts]
+        self.prompt_tokens = sum(token_counts)
         self.text_count = len(prompts) * options.repeats
         self._metadata = metadata
         self._options = options
@@ -53,8 +54,9 @@ class CompletionForm:
         choices = [
             self._whole_choice(number, each) for number, each in enumerate(parts)
         ]
-        counts = [each.finished.completion_tokens for each in parts if each.finished]
-        return self._completion(choices, Usage.of(self.prompt_tokens, sum(counts)))
+        completion_tokens = sum(each.tokens for each in parts)
+        usage = Usage.of(self.prompt_tokens, completion_tokens)
+        return self._completion(choices, usage)
 
     def write_chunks(
         self, number: int, event: PromptScores | Piece | Finished
@@ -68,12 +70,17 @@ class CompletionForm:
             yield self._piece(number, event.text, event.tokens)
         elif isinstance(event, Finished):
             ended = TextParts(finished=event)
-            choice = CompletionChoice(index=number, text="", finish_reason=ended.reason)
-            yield self._completion([choice])
+            last = CompletionChoice(
+                index=number,
+                text="",
+                finish_reason=ended.reason,
+            )
+            yield self._completion([last])
 
     def write_usage(self, completion_tokens: int) -> Completion:
         """The chunk that counts tokens."""
-        return self._completion([], Usage.of(self.prompt_tokens, completion_tokens))
+        usage = Usage.of(self.prompt_tokens, completion_tokens)
+        return self._completion([], usage)
 
     def _whole_choice(self, number: int, parts: TextParts) -> CompletionChoice:
         text = self._echo(number) + parts.text
@@ -150,7 +157,9 @@ def _find_offsets(text: str, scores: Sequence[TokenScore]) -> Iterator[int]:
 
 
 def _write_logarithm(score: TokenScore) -> float | None:
-    return None if score.logprob is None else finite(score.logprob)
+    if score.logprob is None:
+        return None
+    return finite(score.logprob)
 
 
 def _write_top(score: TokenScore) -> dict[str, float] | None:

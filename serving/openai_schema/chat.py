@@ -184,7 +184,9 @@ class ChatRequest(GenerationFields):
     @property
     def alternatives(self) -> int | None:
         """How many likely tokens beside each token; None: no probabilities."""
-        return (self.top_logprobs or 0) if self.logprobs else None
+        if not self.logprobs:
+            return None
+        return self.top_logprobs or 0
 
     @property
     def answer_schema(self) -> str | None:

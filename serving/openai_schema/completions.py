@@ -20,11 +20,13 @@ _LARGEST_ID = 2**31 - 1
 
 def _read_prompts(given: Any) -> tuple[Prompt, ...]:
     """One form for four: a text, texts, the token ids of one prompt, those of several."""
-    if isinstance(given, str) or _are_ids(given):
-        return (_as_prompt(given),)
-    if not isinstance(given, list) or not 1 <= len(given) <= MOST_PROMPTS:
+    is_one = isinstance(given, str) or _are_ids(given)
+    prompts = [given] if is_one else given
+    if not isinstance(prompts, list):
         raise _no_prompt_error()
-    return tuple(_as_prompt(each) for each in given)
+    if not 1 <= len(prompts) <= MOST_PROMPTS:
+        raise _no_prompt_error()
+    return tuple(_as_prompt(each) for each in prompts)
 
 
 def _as_prompt(given: Any) -> Prompt:
@@ -43,7 +45,9 @@ def _are_ids(given: Any) -> bool:
 
 def _is_id(given: Any) -> bool:
     # `type` and not isinstance: true is no token.
-    return type(given) is int and 0 <= given <= _LARGEST_ID
+    if type(given) is not int:
+        return False
+    return 0 <= given <= _LARGEST_ID
 
 
 def _no_prompt_error() -> PydanticCustomError:

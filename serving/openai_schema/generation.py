@@ -28,7 +28,6 @@ from serving.refusal import Refusal
 # float32.
 LEAST_TEMPERATURE = 1e-5
 _SEEDS = 2**64
-_HIGHEST_SEED = 2**63
 
 
 class StreamOptions(WireValue):
@@ -88,7 +87,7 @@ class GenerationFields(WireValue):
     @property
     def choice_count(self) -> int:
         """How many answers to each prompt."""
-        return 1 if self.n is None else self.n
+        return self.n or 1
 
     @property
     def includes_usage(self) -> bool:
@@ -115,15 +114,20 @@ class GenerationFields(WireValue):
 
     def repeat(self, request: GenerationRequest) -> tuple[GenerationRequest, ...]:
         """One request for each answer to its prompt; each but the first has a seed of its own."""
-        numbers = range(self.choice_count)
-        return tuple(replace(request, seed=self._seed(number)) for number in numbers)
+        requests: list[GenerationRequest] = []
+        for number in range(self.choice_count):
+            seed = self._seed(number)
+            requests.append(replace(request, seed=seed))
+        return tuple(requests)
 
     def _seed(self, number: int) -> int | None:
         if self.seed is None:
             return None
         seed = self.seed + number
+        if seed < _SEEDS // 2:
+            return seed
         # After the highest seed of 64 bits comes the lowest.
-        return seed - _SEEDS if seed >= _HIGHEST_SEED else seed
+        return seed - _SEEDS
 
 
 def check_stream_options(request: GenerationFields) -> None:

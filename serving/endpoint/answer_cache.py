@@ -1,0 +1,135 @@
+"""Answers that are kept for requests that are repeated word for word, within a number of bytes.
+
+Only what is bound to be answered alike again is kept: greedy answers, and drawn ones with a seed.
+A key holds the fingerprint of what answered and whose request it was, so that no answer is ever
+given for another release, nor to somebody else. An answer that is counted for a canary is neither
+kept nor given.
+"""
+
+import hashlib
+import json
+import time
+import uuid
+from collections import OrderedDict
+from contextlib import suppress
+from typing import Any
+
+from starlette.types import Message, Send
+
+from serving.openai_schema.generation import LEAST_TEMPERATURE
+
+CACHE_HEADER = b"x-assay-cache"
+# They change nothing of an answer.
+_LABELS = frozenset(
+    {
+        "user",
+        "metadata",
+        "service_tier",
+        "safety_identifier",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "stream",
+        "stream_options",
+    }
+)
+# Bytes of a single answer: one that fills the cache would empty it.
+_LONGEST = 1_000_000
+# Bytes that Python needs beside those of an answer.
+_OVERHEAD = 512
+_OK = 200
+
+
+class AnswerCache:
+    """The answers, the least recently used one first."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._answers: OrderedDict[str, bytes] = OrderedDict()
+
+    def key_of(
+        self, body: bytes, path: str, fingerprint: str, tenant: str
+    ) -> str | None:
+        """What an answer to that request is kept under; None where none is to be kept."""
+        if not self._most_bytes:
+            return None
+        # What is no JSON is refused by the engine.
+        with suppress(ValueError):
+            request = json.loads(body)
+            if _is_repeatable(request):
+                return _digest(request, path, fingerprint, tenant)
+        return None
+
+    def find(self, key: str) -> bytes | None:
+        """The answer, as a new one: with an id and a time of its own."""
+        answer = self._answers.get(key)
+        if answer is None:
+            return None
+        self._answers.move_to_end(key)
+        document = json.loads(answer)
+        kind, _, _ = str(document["id"]).partition("-")
+        document["id"] = f"{kind}-{uuid.uuid4().hex}"
+        document["created"] = int(time.time())
+        text = json.dumps(document, ensure_ascii=False)
+        return text.encode()
+
+    def keep(self, key: str, answer: bytes) -> None:
+        """Keep an answer; the ones that were not asked for the longest time make room."""
+        size = len(answer) + _OVERHEAD
+        if len(answer) > _LONGEST or size > self._most_bytes:
+            return
+        self._forget(key)
+        self._answers[key] = answer
+        self._bytes += size
+        while self._bytes > self._most_bytes:
+            oldest = next(iter(self._answers))
+            self._forget(oldest)
+
+    def _forget(self, key: str) -> None:
+        answer = self._answers.pop(key, None)
+        if answer is not None:
+            self._bytes -= len(answer) + _OVERHEAD
+
+
+class CacheWriter:
+    """Reads a response while it is sent, marks it, and keeps it where it is a whole answer."""
+
+    def __init__(self, cache: AnswerCache, key: str, send: Send) -> None:
+        self._cache = cache
+        self._key = key
+        self._send = send
+        self._is_answer = False
+        self._body = bytearray()
+
+    async def send(self, message: Message) -> None:
+        """The next message to the client."""
+        if message["type"] == "http.response.start":
+            self._is_answer = message["status"] == _OK
+            headers = [*message["headers"], (CACHE_HEADER, b"miss")]
+            message = {**message, "headers": headers}
+        else:
+            self._body += message.get("body", b"")
+        await self._send(message)
+        is_last = not message.get("more_body", False)
+        if message["type"] == "http.response.body" and is_last and self._is_answer:
+            self._cache.keep(self._key, bytes(self._body))
+
+
+def _is_repeatable(request: Any) -> bool:
+    if not isinstance(request, dict) or request.get("stream"):
+        return False
+    if request.get("seed") is not None:
+        return True
+    temperature = request.get("temperature") or 0
+    return isinstance(temperature, int | float) and temperature < LEAST_TEMPERATURE
+
+
+def _digest(request: dict[str, Any], path: str, fingerprint: str, tenant: str) -> str:
+    asked = {
+        name: field
+        for name, field in request.items()
+        if name not in _LABELS and field is not None
+    }
+    facts = [path, fingerprint, tenant, asked]
+    canonical = json.dumps(facts, sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()

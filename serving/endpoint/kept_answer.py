@@ -1,0 +1,55 @@
+"""The kept answer to one request of a client, if there is one; otherwise its answer is kept."""
+
+from starlette.types import Send
+
+from serving.endpoint.answer_cache import CACHE_HEADER, AnswerCache, CacheWriter
+from serving.endpoint.feedback import GivenAnswers, IdReader
+from serving.endpoint.lanes import Target
+from serving.paths import FINGERPRINT_HEADER, RELEASE_HEADER
+
+
+class KeptAnswer:
+    """What the cache has for a request to a target, or will have."""
+
+    def __init__(self, cache: AnswerCache, target: Target, key: str | None) -> None:
+        self._cache = cache
+        self._target = target
+        # None: no answer to it is kept.
+        self._key = key
+
+    @classmethod
+    def of(
+        cls, cache: AnswerCache, target: Target, body: bytes, path: str, tenant: str
+    ) -> "KeptAnswer":
+        """Of a request as its client sent it."""
+        # What is counted has to be answered by an engine.
+        is_counted = target.tally is not None or target.rated_side is not None
+        if is_counted:
+            return cls(cache, target, None)
+        fingerprint = target.spec.fingerprint
+        key = cache.key_of(body, path, fingerprint, tenant)
+        return cls(cache, target, key)
+
+    async def send_to(self, send: Send, given_answers: GivenAnswers) -> bool:
+        """Send the kept answer; says whether there was one."""
+        answer = None if self._key is None else self._cache.find(self._key)
+        if answer is None:
+            return False
+        IdReader(given_answers, None).take(answer)
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(answer)).encode()),
+            (FINGERPRINT_HEADER.encode(), self._target.spec.fingerprint.encode()),
+            (RELEASE_HEADER.encode(), self._target.label.encode()),
+            (CACHE_HEADER, b"hit"),
+        ]
+        start = {"type": "http.response.start", "status": 200, "headers": headers}
+        await send(start)
+        await send({"type": "http.response.body", "body": answer})
+        return True
+
+    def watch(self, send: Send) -> Send:
+        """The same `send`, by which an answer that is to be kept is read."""
+        if self._key is None:
+            return send
+        return CacheWriter(self._cache, self._key, send).send

@@ -1,0 +1,73 @@
+"""An app that answers holders of an API key, each within its quotas."""
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.answer import error_response
+from serving.endpoint.api_keys import ApiKey, ApiKeyBook
+from serving.endpoint.feedback import client_of
+from serving.endpoint.quotas import Quotas
+from serving.endpoint.token_meter import TokenMeter
+from serving.refusal import Refusal
+
+TENANT = "assay.tenant"
+"""Of a request's scope: the id of its API key; empty where none is asked for."""
+# What says nothing of anybody: load balancers and generators of clients ask without a key.
+_OPEN = frozenset({"/healthz", "/readyz", "/openapi.json"})
+_UNAUTHORIZED = 401
+
+
+class KeyedApp:
+    """Asks for a key before anything of a request is read, and counts what its answer takes."""
+
+    def __init__(self, app: ASGIApp, book: ApiKeyBook) -> None:
+        self._app = app
+        self._book = book
+        self._quotas = Quotas()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["path"] in _OPEN:
+            await self._app(scope, receive, send)
+            return
+        try:
+            key = await self._admit(scope)
+        except Refusal as refusal:
+            await _refuse(refusal, scope, receive, send)
+            return
+        if key is None:
+            await self._app({**scope, TENANT: ""}, receive, send)
+            return
+        meter = TokenMeter()
+
+        async def send_metered(message: Message) -> None:
+            meter.take(message)
+            await send(message)
+
+        try:
+            await self._app({**scope, TENANT: key.id}, receive, send_metered)
+        finally:
+            # Also of an answer whose client left.
+            await self._quotas.charge(key, meter.tokens)
+
+    async def _admit(self, scope: Scope) -> ApiKey | None:
+        """The key of a request; `Refusal` where it has none that counts, or nothing left."""
+        authorization = Headers(scope=scope).get("authorization", "")
+        try:
+            key = self._book.find(authorization)
+        except Refusal as refusal:
+            if refusal.status == _UNAUTHORIZED and authorization:
+                client = scope.get("client") or ("", 0)
+                await self._quotas.count_guess(client_of(client[0]))
+            raise
+        if key is not None:
+            await self._quotas.begin_request(key)
+        return key
+
+
+async def _refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
+    header: dict[str, str] = {}
+    if refusal.status == _UNAUTHORIZED:
+        header["www-authenticate"] = "Bearer"
+    response = error_response(refusal, header)
+    await response(scope, receive, send)
