@@ -117,6 +117,7 @@ async def site(
     stage: Stage = "canary",
     is_beside: bool = True,
     copied: int = 100,
+    cache_bytes: int = 0,
 ) -> AsyncIterator[Site]:
     """A release that has so much of the traffic."""
     stand_ins = StandIn(), StandIn(), StandIn()
@@ -145,7 +146,7 @@ async def site(
         watch.follow(watched, sides)
         lane = watched_lane(Lane((Branch(Target(main)),)), watch)
         lanes = Lanes({MODEL: lane})
-        app = create_app(lanes, Limits())
+        app = create_app(lanes, Limits(), cache_bytes)
         transport = httpx.ASGITransport(app)
         client = await stack.enter_async_context(
             httpx.AsyncClient(transport=transport, base_url="http://endpoint")

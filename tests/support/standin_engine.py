@@ -50,13 +50,15 @@ class StandIn:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
         body = json.loads(await reader.readexactly(length))
-        question = body["messages"][-1]["content"]
+        is_chat = "messages" in body
+        question = body["messages"][-1]["content"] if is_chat else body["prompt"]
         if question != REPLAYED:
             self.asked.append(question)
         await asyncio.sleep(self.seconds)
         if self.cuts:
             return
-        content, kind = self._content(streams=bool(body.get("stream")))
+        streams = bool(body.get("stream"))
+        content, kind = self._content(streams=streams, is_chat=is_chat)
         writer.write(
             f"HTTP/1.1 {self.status} OK\r\ncontent-type: {kind}\r\n"
             f"content-length: {len(content)}\r\n\r\n".encode()
@@ -64,18 +66,23 @@ class StandIn:
         writer.write(content)
         await writer.drain()
 
-    def _content(self, *, streams: bool) -> tuple[bytes, str]:
+    def _content(self, *, streams: bool, is_chat: bool) -> tuple[bytes, str]:
         if self.status != 200:
             return b'{"error": {"message": "no", "code": "x"}}', "application/json"
-        answer_id = f"chatcmpl-{uuid.uuid4().hex}"
+        kind = "chatcmpl" if is_chat else "cmpl"
+        answer_id = f"{kind}-{uuid.uuid4().hex}"
+        whole: dict[str, object] = {"text": self.text}
+        pieces: list[dict[str, object]] = [whole]
+        if is_chat:
+            whole = {"message": {"content": self.text}}
+            deltas = [{"role": "assistant", "content": ""}, {"content": self.text}]
+            pieces = [{"delta": delta} for delta in deltas]
         if not streams:
-            choices = [{"message": {"content": self.text}}]
-            answer = {"id": answer_id, "choices": choices}
+            answer = {"id": answer_id, "choices": [whole]}
             return json.dumps(answer).encode(), "application/json"
-        deltas = [{"role": "assistant", "content": ""}, {"content": self.text}]
         events = [
-            f"data: {json.dumps({'id': answer_id, 'choices': [{'delta': delta}]})}\n\n"
-            for delta in deltas
+            f"data: {json.dumps({'id': answer_id, 'choices': [piece]})}\n\n"
+            for piece in pieces
         ]
         text = "".join([*events, "data: [DONE]\n\n"])
         return text.encode(), "text/event-stream"
