@@ -13,10 +13,10 @@ from serving.endpoint.tally import (
     Tally,
     compressed_ratio,
     observing,
-    repeated_share,
     text_of,
 )
 from serving.endpoint.upstream import EngineLost
+from serving.repetition import repeated_share
 from tests.support.canaries import PROSE
 
 

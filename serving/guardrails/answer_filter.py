@@ -1,0 +1,151 @@
+"""Answers in OpenAI's form, whole or as a stream, with every text of them filtered.
+
+What nothing is found in passes byte for byte; a stream then only comes in other pieces.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from serving.guardrails.hooked_answer import text_place
+from serving.guardrails.text_filter import TextFilter
+
+_DONE = b"[DONE]"
+_EVENT_END = b"\n\n"
+NewFilter = Callable[[], TextFilter]
+
+
+class AnswerFilter:
+    """Filters one answer: a filter of its own for each choice."""
+
+    def __init__(self, new_filter: NewFilter) -> None:
+        self.is_over = False
+        """Whether a stream was ended here: whatever else comes is not sent."""
+        self._new_filter = new_filter
+        self._filters: dict[int, TextFilter] = {}
+        self._rest = b""
+        # A chunk like those of the engine, for texts that are sent after its last one.
+        self._template: dict[str, Any] = {}
+
+    @property
+    def found(self) -> Counter[str]:
+        """What was found in all choices: `kind.action`, and how often."""
+        total: Counter[str] = Counter()
+        for text_filter in self._filters.values():
+            total += text_filter.found
+        return total
+
+    def whole(self, body: bytes) -> bytes:
+        """A whole answer; the same bytes where it has nothing that is changed."""
+        with suppress(ValueError, TypeError, AttributeError, RecursionError):
+            document = json.loads(body)
+            choices = document["choices"]
+            changes = [self._change_whole(each) for each in choices]
+            if any(changes):
+                return json.dumps(document).encode()
+        return body
+
+    def feed(self, chunk: bytes) -> bytes:
+        """A piece of a stream; gives what may be sent now."""
+        received = self._rest + chunk
+        *events, self._rest = received.split(_EVENT_END)
+        passed = map(self._pass_event, events)
+        return b"".join(passed)
+
+    def finish(self) -> bytes:
+        """The stream ended, whole or cut off; gives what was held back."""
+        if self.is_over:
+            return b""
+        held = b"".join(self._flush())
+        return held + self._rest
+
+    def _pass_event(self, event: bytes) -> bytes:
+        if self.is_over:
+            return b""
+        data = event.removeprefix(b"data: ")
+        if data == event:
+            return event + _EVENT_END
+        if data.strip() == _DONE:
+            return b"".join(self._flush()) + event + _EVENT_END
+        with suppress(ValueError, TypeError, AttributeError, RecursionError):
+            return self._pass_document(event, json.loads(data))
+        return event + _EVENT_END
+
+    def _pass_document(self, event: bytes, document: dict[str, Any]) -> bytes:
+        if "choices" not in document:
+            # An error: what was held back was said before it.
+            return b"".join(self._flush()) + event + _EVENT_END
+        choices = document["choices"]
+        if choices:
+            self._template = {**document, "choices": [], "usage": None}
+        changes = [self._change_piece(choice) for choice in choices]
+        sent = _event_of(document) if any(changes) else event + _EVENT_END
+        filters = self._filters.values()
+        if filters and all(each.refused_for for each in filters):
+            self.is_over = True
+            sent += b"data: " + _DONE + _EVENT_END
+        return sent
+
+    def _change_whole(self, choice: dict[str, Any]) -> bool:
+        text_filter = self._filter_of(choice)
+        holder, name = text_place(choice)
+        text = holder.get(name) or ""
+        passed = text_filter.feed(text) + text_filter.finish()
+        if text_filter.refused_for:
+            choice["finish_reason"] = "content_filter"
+        return self._put(choice, text, passed)
+
+    def _change_piece(self, choice: dict[str, Any]) -> bool:
+        """Change a piece in place; gives whether it is another one now."""
+        text_filter = self._filter_of(choice)
+        was_refused = text_filter.refused_for != ""
+        holder, name = text_place(choice)
+        text = holder.get(name) or ""
+        passed = text_filter.feed(text)
+        if choice.get("finish_reason") is not None:
+            passed += text_filter.finish()
+        if text_filter.refused_for:
+            # Said once: later pieces of this choice are empty.
+            choice["finish_reason"] = None if was_refused else "content_filter"
+        is_put = self._put(choice, text, passed)
+        return is_put or text_filter.refused_for != ""
+
+    def _put(self, choice: dict[str, Any], text: str, passed: str) -> bool:
+        # They spell out tokens, also those that are held back.
+        has_logprobs = choice.get("logprobs") is not None
+        if passed == text and not has_logprobs:
+            return False
+        holder, name = text_place(choice)
+        holder[name] = passed
+        choice["logprobs"] = None
+        return True
+
+    def _filter_of(self, choice: dict[str, Any]) -> TextFilter:
+        index = int(choice.get("index", 0))
+        if index not in self._filters:
+            self._filters[index] = self._new_filter()
+        return self._filters[index]
+
+    def _flush(self) -> Iterator[bytes]:
+        """What is still held back, as events of its own."""
+        for index, text_filter in self._filters.items():
+            held = text_filter.finish()
+            if held:
+                choice: dict[str, Any] = {"index": index, "finish_reason": None}
+                if self._is_chat:
+                    choice["delta"] = {"content": held}
+                else:
+                    choice["text"] = held
+                yield _event_of({**self._template, "choices": [choice]})
+
+    @property
+    def _is_chat(self) -> bool:
+        kind = self._template.get("object", "chat")
+        return str(kind).startswith("chat")
+
+
+def _event_of(document: dict[str, Any]) -> bytes:
+    text = json.dumps(document)
+    return f"data: {text}\n\n".encode()
