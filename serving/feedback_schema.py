@@ -1,4 +1,7 @@
-"""The body of `POST /v1/feedback`: one answer, and whether it was good. It has room for no text."""
+"""The body of `POST /v1/feedback`: one answer, whether it was good, and why.
+
+Texts are taken only where the endpoint keeps records of feedback.
+"""
 
 from typing import Annotated
 
@@ -7,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from serving.openai_schema.fields import WireValue
 from serving.openai_schema.refusals import explain_refusal
+from serving.refusal import Refusal
 
 ANSWER_ID = r"[A-Za-z0-9_-]{1,128}"
 """What an engine calls an answer: `chatcmpl-` and a random number."""
@@ -29,15 +33,39 @@ class Rating(WireValue):
         description="send 1 for a good answer, -1 for a bad one"
     )
 
+    text: Annotated[str, Field(max_length=2_000)] | None = Field(
+        None, description="send a text of up to 2000 characters"
+    )
+    # What the answer should have been: a row to train on, once a person has looked at it.
+    correction: Annotated[str, Field(max_length=20_000)] | None = Field(
+        None, description="send a text of up to 20000 characters"
+    )
+
     @property
     def is_negative(self) -> bool:
         """Whether the answer was a bad one."""
         return self.score < 0
 
 
-def parse_rating(body: bytes) -> Rating:
-    """Read a body; `Refusal` where it is no rating: a comment, NaN and `true` included."""
+def parse_rating(body: bytes, *, takes_texts: bool = False) -> Rating:
+    """Read a body.
+
+    `Refusal` where it is no rating, NaN and `true` included, or has a text that nobody keeps.
+    """
     try:
-        return Rating.model_validate_json(body)
+        rating = Rating.model_validate_json(body)
     except ValidationError as error:
         raise explain_refusal(error, Rating) from error
+    for name in ("text", "correction"):
+        if getattr(rating, name) is not None and not takes_texts:
+            raise _not_kept_error(name)
+    return rating
+
+
+def _not_kept_error(name: str) -> Refusal:
+    return Refusal(
+        f"{name} is not kept here: leave it out, "
+        "or switch on `feedback` in the endpoint's rules.",
+        code="unsupported_parameter",
+        param=name,
+    )
