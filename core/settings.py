@@ -82,3 +82,15 @@ class Settings(BaseSettings):
     Each takes about 400 MB of memory. A text: a mistake in it concerns the endpoint alone, and
     must not keep a command from rolling back.
     """
+
+    metrics_address: str = ""
+    """Where `/metrics` is answered: `HOST:PORT`, or `off`; empty: on the endpoint's own port."""
+
+    endpoint_rules: str = ""
+    """A YAML file: what the endpoint records, guards and falls back to; empty: none of it."""
+
+    traces: str = ""
+    """Where spans of requests are sent: `http(s)://…/v1/traces`; empty: nowhere."""
+
+    handoff_url: str = ""
+    """A webhook that hands requests to a person, where the endpoint's rules say so."""

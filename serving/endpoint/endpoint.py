@@ -5,10 +5,13 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from core.ready import ready_line
+from core.settings import Settings
 from registry.release.following import EndpointState
+from serving.endpoint.additions import open_additions
 from serving.endpoint.admin import create_admin_app
 from serving.endpoint.admin_address import (
     AdminAddress,
@@ -24,6 +27,8 @@ from serving.endpoint.public_settings import PublicSettings
 from serving.endpoint.routes import create_app
 from serving.listen import create_server, format_url, is_local, open_socket
 from serving.log import say
+from serving.observing.figures import Figures, Source
+from serving.observing.metrics_route import MetricsServer
 
 
 class Endpoint:
@@ -34,6 +39,11 @@ class Endpoint:
         self._limits = limits
         self.fleet = Fleet(home, limits)
         self.follower = Follower(home, limits, self.fleet.match_ledger)
+        source = Source(self.figures, self.fleet.lanes.table_has)
+        self._additions = open_additions(home, source)
+        self._metrics_server = MetricsServer(
+            self._additions.observer.metrics, Settings().metrics_address
+        )
 
     def state(self) -> EndpointState:
         """What it has followed, what it has loaded, what answers, and what is wrong."""
@@ -46,6 +56,16 @@ class Endpoint:
             routes=self.fleet.routes(),
             canaries=self.fleet.canaries(),
             alarms=alarms,
+        )
+
+    def figures(self) -> Figures:
+        """For metrics."""
+        figures = self.fleet.figures()
+        alarms = self.follower.alarms + self.fleet.alarms()
+        count = len(alarms)
+        return replace(
+            figures,
+            alarms=count,
         )
 
     async def serve(self, listener: socket.socket) -> None:
@@ -62,7 +82,9 @@ class Endpoint:
             scheme = "http" if settings.tls is None else "https"
             serves_at = f"{format_url(listener, scheme)}/v1"
             admin_address = AdminAddress.new(format_url(admin_listener), serves_at)
-            app = create_app(self.fleet.lanes, self._limits, settings.cache_bytes)
+            app = create_app(
+                self.fleet.lanes, self._limits, self._additions, settings.cache_bytes
+            )
             guard(app, self._home, settings, is_local=is_local(listener))
             public = create_server(app, settings.tls)
             admin = create_server(
@@ -76,6 +98,7 @@ class Endpoint:
                 asyncio.create_task(self._announce(admin_address)),
             ]
             listening = asyncio.create_task(admin.serve([admin_listener]))
+            measuring = asyncio.create_task(self._metrics_server.serve())
             try:
                 publish_admin_address(self._home, admin_address)
                 await end_signal.wait()
@@ -86,7 +109,10 @@ class Endpoint:
                 await self._end(background)
                 public.should_exit = True
                 admin.should_exit = True
-                await asyncio.wait({answering, listening})
+                self._metrics_server.end()
+                await asyncio.wait({answering, listening, measuring})
+                # In a thread: it waits a moment for the disk and for a collector of spans.
+                await asyncio.to_thread(self._additions.observer.close)
 
     async def _end(self, background: list[asyncio.Task[None]]) -> None:
         """An answer that still runs now ends in an error event."""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from registry.release.canary_counts import Side, SideCounts
 from serving.feedback_schema import ANSWER_ID, Rating
+from serving.observing.origin import UNKNOWN, Origin
 from serving.refusal import Refusal
 
 # Answers that can be rated: the latest ones. One of them takes 0.3 kB.
@@ -69,6 +70,7 @@ class _Given:
     at: float
     # None: no release was watched on that side.
     rated_side: RatedSide | None
+    origin: Origin
     is_rated: bool = False
 
 
@@ -85,10 +87,12 @@ class GivenAnswers:
         # The oldest one first.
         self._answers: OrderedDict[str, _Given] = OrderedDict()
 
-    def add(self, answer_id: str, rated_side: RatedSide | None) -> None:
+    def add(
+        self, answer_id: str, rated_side: RatedSide | None, origin: Origin = UNKNOWN
+    ) -> None:
         """Keep an answer; the first one where an engine gives an id twice."""
         now = time.monotonic()
-        given = _Given(now, rated_side)
+        given = _Given(now, rated_side, origin)
         self._answers.setdefault(
             answer_id,
             given,
@@ -96,8 +100,11 @@ class GivenAnswers:
         while self._is_oldest_over(now):
             self._answers.popitem(last=False)
 
-    def rate(self, rating: Rating, client: str) -> None:
-        """Count a rating; `Refusal` where there is no such answer, or it was rated before."""
+    def rate(self, rating: Rating, client: str) -> Origin:
+        """Count a rating, and say what gave the answer.
+
+        `Refusal` where there is no such answer, or it was rated before.
+        """
         given = self._answers.get(rating.id)
         now = time.monotonic()
         if given is None or self._is_expired(given, now):
@@ -113,6 +120,7 @@ class GivenAnswers:
                 client,
                 rating,
             )
+        return given.origin
 
     def _is_oldest_over(self, now: float) -> bool:
         """Whether the oldest one is too old, or one too many."""
@@ -130,10 +138,14 @@ class IdReader:
     """Reads the id of an answer while it is sent, whole or as a stream."""
 
     def __init__(
-        self, given_answers: GivenAnswers, rated_side: RatedSide | None
+        self,
+        given_answers: GivenAnswers,
+        rated_side: RatedSide | None,
+        origin: Origin = UNKNOWN,
     ) -> None:
         self._given_answers = given_answers
         self._rated_side = rated_side
+        self._origin = origin
         self._opening = b""
         self._is_done = False
 
@@ -145,7 +157,7 @@ class IdReader:
         found = _OPENING.match(self._opening)
         if found is not None:
             answer_id = found[1].decode()
-            self._given_answers.add(answer_id, self._rated_side)
+            self._given_answers.add(answer_id, self._rated_side, self._origin)
         is_long_enough = len(self._opening) >= _LONGEST_OPENING
         self._is_done = is_long_enough or found is not None
 

@@ -10,6 +10,7 @@ from registry.release.canary_counts import CanaryReport
 from registry.release.following import EngineState, Route
 from serving.endpoint.canary_lane import watched_lane
 from serving.endpoint.engine_record import EngineContents, EngineRecord, read_records
+from serving.endpoint.figures import engine_figures, shares
 from serving.endpoint.lanes import Branch, Lane, Lanes, Target, find_ready_targets
 from serving.endpoint.limits import Limits
 from serving.endpoint.needs import EngineKey, list_needs
@@ -22,6 +23,7 @@ from serving.endpoint.release_engine import (
 from serving.endpoint.spare_engines import SpareEngines, count_wanted
 from serving.endpoint.watches import Watches
 from serving.log import say
+from serving.observing.figures import Figures
 
 
 class Fleet:
@@ -76,6 +78,16 @@ class Fleet:
     def canaries(self) -> tuple[CanaryReport, ...]:
         """What is counted of every release that is watched."""
         return self._watches.reports()
+
+    def figures(self) -> Figures:
+        """For metrics."""
+        engines = [engine_figures(engine) for engine in self._engines.values()]
+        state = self._ledger_state
+        return Figures(
+            engines=tuple(engines),
+            shares=tuple(shares(self.lanes, state)),
+            generation=0 if state is None else state.head.generation,
+        )
 
     def routes(self) -> dict[str, Route]:
         """What answers under each registered model's name."""

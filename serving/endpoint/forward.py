@@ -20,6 +20,7 @@ from serving.endpoint.copies import Copier, Copy
 from serving.endpoint.feedback import GivenAnswers, IdReader
 from serving.endpoint.kept_answer import KeptAnswer
 from serving.endpoint.lanes import Lanes, Target, unavailable_error
+from serving.endpoint.marks import mark_stand_in
 from serving.endpoint.tally import Observation, observing, text_of
 from serving.endpoint.upstream import (
     EngineAddress,
@@ -107,8 +108,10 @@ class ForwardedResponse(Response):
             with target.engine.count_request():
                 # Taken now: an engine that is restarted has another address.
                 engine = target.engine.address
+                lane = self._lanes.table.get(name)
+                marked = mark_stand_in(send, lane, target, lost_port)
                 try:
-                    await self._exchange(engine, target, send)
+                    await self._exchange(engine, target, marked)
                 except EngineLost:
                     lost_port = engine.port
                 else:
@@ -132,7 +135,8 @@ class ForwardedResponse(Response):
         if await kept.send_to(send, self._given_answers):
             return
         request = call.for_target(target)
-        id_reader = IdReader(self._given_answers, target.rated_side)
+        origin = target.origin_as(call.model)
+        id_reader = IdReader(self._given_answers, target.rated_side, origin)
         with observing(target.tally) as observation:
             observed = _observed(kept.watch(send), observation, id_reader)
             async with exchange(engine, request) as reply:

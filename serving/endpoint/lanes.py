@@ -14,6 +14,7 @@ from registry.release.following import Route
 from serving.endpoint.feedback import RatedSide
 from serving.endpoint.release_engine import ReleaseEngine
 from serving.endpoint.tally import Tally
+from serving.observing.origin import Origin
 from serving.refusal import Refusal
 
 # Until an engine that ended is seen to have ended.
@@ -59,6 +60,14 @@ class Target:
         if self.serves_base:
             return "base"
         return self.engine.need.recorded.release.version
+
+    def origin_as(self, name: str) -> Origin:
+        """What an answer to a request under that name comes from."""
+        return Origin(
+            name,
+            self.label,
+            self.spec.fingerprint,
+        )
 
     def to_route(self) -> Route:
         """For the controller."""
@@ -215,6 +224,10 @@ class Lanes:
             # An engine that ended is known to have ended by now; one that still runs lost a
             # connection and nothing more, and may answer.
             lost_port = None
+
+    def table_has(self, name: str) -> bool:
+        """Whether something was released under that name."""
+        return name in self.table
 
     def ready_targets(self) -> dict[str, Target]:
         """What answers now, by name."""

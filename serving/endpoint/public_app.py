@@ -18,6 +18,7 @@ _SECONDS_REMEMBERED = 600
 _SHOWN_HEADERS = (
     "retry-after",
     "x-assay-cache",
+    "x-assay-fallback",
     "x-assay-fingerprint",
     "x-assay-prompt-tokens",
     "x-assay-release",

@@ -132,7 +132,8 @@ class ReleaseEngine:
         self._context = context
         self._waits_for = start.waits_for
         self._leftover = start.leftover
-        # How often its process ended in a row.
+        # How often its process ended by itself, ever and in a row.
+        self.restarts = 0
         self._ends = 0
         # Requests that it is answering.
         self._busy = 0
@@ -160,6 +161,11 @@ class ReleaseEngine:
         # Between the end of its process and the next state it has no port.
         has_process = self.port != 0
         return has_process and self.state == "ready"
+
+    @property
+    def requests(self) -> int:
+        """How many it is answering."""
+        return self._busy
 
     @property
     def address(self) -> EngineAddress:
@@ -297,6 +303,7 @@ class ReleaseEngine:
         while True:
             started = time.monotonic()
             reason = await self._run()
+            self.restarts += 1
             seconds = time.monotonic() - started
             was_ready = self.state == "ready"
             is_steady = seconds > _STEADY

@@ -18,6 +18,7 @@ from registry.ledger.state import RecordedRelease
 from registry.release.canary_counts import CanaryReport, Stage
 from registry.release.canary_signals import find_signals
 from registry.release.known_answers import KnownAnswer
+from serving.endpoint.additions import Additions
 from serving.endpoint.canary_lane import watched_lane
 from serving.endpoint.canary_watch import CanaryWatch, Sides, Watched
 from serving.endpoint.lanes import Branch, Lane, Lanes, Target
@@ -118,6 +119,7 @@ async def site(
     is_beside: bool = True,
     copied: int = 100,
     cache_bytes: int = 0,
+    additions: Additions | None = None,
 ) -> AsyncIterator[Site]:
     """A release that has so much of the traffic."""
     stand_ins = StandIn(), StandIn(), StandIn()
@@ -146,7 +148,7 @@ async def site(
         watch.follow(watched, sides)
         lane = watched_lane(Lane((Branch(Target(main)),)), watch)
         lanes = Lanes({MODEL: lane})
-        app = create_app(lanes, Limits(), cache_bytes)
+        app = create_app(lanes, Limits(), additions, cache_bytes)
         transport = httpx.ASGITransport(app)
         client = await stack.enter_async_context(
             httpx.AsyncClient(transport=transport, base_url="http://endpoint")

@@ -22,6 +22,9 @@ class StandIn:
     cuts: bool = False
     port: int = 0
     asked: list[str] = field(default_factory=list)
+    # Under which names, and what it sent.
+    models: list[str] = field(default_factory=list)
+    sent: list[bytes] = field(default_factory=list)
     _running: set[asyncio.Task[None]] = field(default_factory=set)
 
     @asynccontextmanager
@@ -54,6 +57,7 @@ class StandIn:
         question = body["messages"][-1]["content"] if is_chat else body["prompt"]
         if question != REPLAYED:
             self.asked.append(question)
+            self.models.append(body["model"])
         await asyncio.sleep(self.seconds)
         if self.cuts:
             return
@@ -64,6 +68,7 @@ class StandIn:
             f"content-length: {len(content)}\r\n\r\n".encode()
         )
         writer.write(content)
+        self.sent.append(content)
         await writer.drain()
 
     def _content(self, *, streams: bool, is_chat: bool) -> tuple[bytes, str]:
