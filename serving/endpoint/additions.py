@@ -41,9 +41,8 @@ class Additions:
     async def admit(self, request: Request, body: bytes) -> bytes:
         """The body as an engine is to see it; `Refusal` where the rules let it not through."""
         exchange = exchange_of(request.scope)
-        exchange.request = body
         admitted = await self.guardrails.check_request(body, exchange)
-        # Records hold no more than the engine saw.
+        # Now: a request that is refused leaves no text in any record.
         exchange.request = admitted
         return admitted
 

@@ -6,14 +6,16 @@ What nothing is found in passes byte for byte; a stream then only comes in other
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
 from serving.guardrails.hooked_answer import text_place
 from serving.guardrails.text_filter import TextFilter
+from serving.refusal import Refusal
 
 _DONE = b"[DONE]"
+_PREFIX = b"data: "
 _EVENT_END = b"\n\n"
+_UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
 NewFilter = Callable[[], TextFilter]
 
 
@@ -38,13 +40,18 @@ class AnswerFilter:
         return total
 
     def whole(self, body: bytes) -> bytes:
-        """A whole answer; the same bytes where it has nothing that is changed."""
-        with suppress(ValueError, TypeError, AttributeError, RecursionError):
+        """A whole answer; the same bytes where it has nothing that is changed.
+
+        `Refusal` where it cannot be read: what nobody looked at does not pass.
+        """
+        try:
             document = json.loads(body)
             choices = document["choices"]
             changes = [self._change_whole(each) for each in choices]
-            if any(changes):
-                return json.dumps(document).encode()
+        except _UNREADABLE as error:
+            raise _unreadable_error() from error
+        if any(changes):
+            return json.dumps(document).encode()
         return body
 
     def feed(self, chunk: bytes) -> bytes:
@@ -58,20 +65,27 @@ class AnswerFilter:
         """The stream ended, whole or cut off; gives what was held back."""
         if self.is_over:
             return b""
-        held = b"".join(self._flush())
-        return held + self._rest
+        # Half an event is all that an engine left that was lost in the middle of it.
+        rest = self._pass_event(self._rest) if self._rest else b""
+        return rest + b"".join(self._flush())
 
     def _pass_event(self, event: bytes) -> bytes:
         if self.is_over:
             return b""
-        data = event.removeprefix(b"data: ")
+        data = event.removeprefix(_PREFIX)
         if data == event:
             return event + _EVENT_END
         if data.strip() == _DONE:
             return b"".join(self._flush()) + event + _EVENT_END
-        with suppress(ValueError, TypeError, AttributeError, RecursionError):
+        try:
             return self._pass_document(event, json.loads(data))
-        return event + _EVENT_END
+        except _UNREADABLE:
+            return self._pass_end_of(event)
+
+    def _pass_end_of(self, event: bytes) -> bytes:
+        """Of an event that cannot be read, the one that the endpoint sent after half of it."""
+        place = event.rfind(_PREFIX)
+        return self._pass_event(event[place:]) if place > 0 else b""
 
     def _pass_document(self, event: bytes, document: dict[str, Any]) -> bytes:
         if "choices" not in document:
@@ -85,7 +99,7 @@ class AnswerFilter:
         filters = self._filters.values()
         if filters and all(each.refused_for for each in filters):
             self.is_over = True
-            sent += b"data: " + _DONE + _EVENT_END
+            sent += _PREFIX + _DONE + _EVENT_END
         return sent
 
     def _change_whole(self, choice: dict[str, Any]) -> bool:
@@ -149,3 +163,12 @@ class AnswerFilter:
 def _event_of(document: dict[str, Any]) -> bytes:
     text = json.dumps(document)
     return f"data: {text}\n\n".encode()
+
+
+def _unreadable_error() -> Refusal:
+    return Refusal(
+        "The answer cannot be looked at, as the rules of this endpoint ask. Ask again.",
+        status=500,
+        kind="server_error",
+        code="content_filter",
+    )

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from serving.guardrails.answer_filter import AnswerFilter
 from serving.guardrails.rules import AnswerRules, GuardRules, Topic
 from serving.guardrails.text_filter import TextFilter
+from serving.refusal import Refusal
 
 DONE = b"data: [DONE]\n\n"
 
@@ -89,6 +90,20 @@ def test_an_error_event_comes_after_what_was_held_back() -> None:
     sent = passed(filter_of(**MASKS), event("joe@exa") + error)
     assert sent.endswith(error)
     assert b"joe@exa" in sent.removesuffix(error)
+
+
+def test_half_an_event_of_a_lost_engine_does_not_pass_and_the_error_does() -> None:
+    error = b'data: {"error": {"code": "engine_lost"}}\n\n'
+    half = event("joe@example.com ")[:-20]
+    sent = passed(filter_of(**MASKS), half + error)
+    assert sent == error
+    assert passed(filter_of(**MASKS), half) == b""
+
+
+def test_a_whole_answer_that_cannot_be_read_does_not_pass() -> None:
+    for body in (b"joe@example.com", b'{"text": "joe@example.com"}', b'{"choices": 3}'):
+        with pytest.raises(Refusal, match="cannot be looked at"):
+            filter_of(**MASKS).whole(body)
 
 
 def test_a_refused_stream_ends_at_once_and_says_why() -> None:
