@@ -38,4 +38,28 @@ def preview(model: str, version: str, *, base_only: bool, port: int) -> None:
     run_preview(model, None if base_only else version, port)
 
 
-COMMANDS: tuple[click.Command, ...] = (serve, preview)
+@click.command()
+@click.option(
+    "--endpoint",
+    default="http://127.0.0.1:8080/v1",
+    show_default=True,
+    help="OpenAI-compatible address that is asked.",
+)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Another one only where the endpoint asks for API keys.",
+)
+@click.option("--port", default=8081, show_default=True, help="0 takes a free one.")
+def playground(endpoint: str, host: str, port: int) -> None:
+    """Show a page in which people try what is released, beside the base.
+
+    It is a client of the endpoint like any other. Ctrl-C ends it.
+    """
+    from operations.serve import run_playground
+
+    run_playground(endpoint, host, port)
+
+
+COMMANDS: tuple[click.Command, ...] = (serve, preview, playground)

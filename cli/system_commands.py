@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     "--no-open", is_flag=True, help="Do not open MLflow's pages in a browser."
 )
 @click.option(
+    "--playground-port",
+    type=int,
+    help="Show the playground, too, on that port.",
+)
+@click.option(
     "--team-mlflow",
     is_flag=True,
     help="Start no MLflow, and use the one at MLFLOW_TRACKING_URI.",
@@ -27,6 +32,7 @@ def up(
     mlflow_port: int,
     prefect_port: int,
     endpoint_port: int,
+    playground_port: int | None,
     *,
     no_open: bool,
     team_mlflow: bool,
@@ -40,6 +46,7 @@ def up(
         mlflow=mlflow_port,
         prefect=prefect_port,
         endpoint=endpoint_port,
+        playground=playground_port,
         is_mlflow_the_teams=team_mlflow,
     )
     # A script or a service manager wants no browser.

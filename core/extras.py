@@ -45,6 +45,7 @@ _EXTRAS: Mapping[str, tuple[str, ...]] = {
     # The records of runs and versions.
     "flask": ("flows",),
     "mlflow": ("flows",),
+    "nicegui": ("playground",),
     "psycopg": ("postgres",),
 }
 """By the module that is imported."""

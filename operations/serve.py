@@ -1,4 +1,7 @@
-"""`assay serve` serves what is released; `assay preview` serves a version or the base to try it."""
+"""`assay serve` serves what is released; `assay preview` a version, or the base, to try it.
+
+`assay playground` shows a page to try either.
+"""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -58,6 +61,20 @@ def run_serve(port: int) -> None:
         settle_and_report(home)
     arguments = ["--home", str(home)]
     arguments += ["--port", str(port)]
+    run(arguments)
+
+
+def run_playground(endpoint: str, host: str, port: int) -> None:
+    """Show the page in the foreground until it is stopped.
+
+    `ServingError` where it would be open to everybody, or the port is taken.
+    """
+    from serving.playground.__main__ import run
+
+    home = find_project(Settings().home).home
+    make_home(home)
+    arguments = ["--home", str(home), "--endpoint", endpoint]
+    arguments += ["--host", host, "--port", str(port)]
     run(arguments)
 
 

@@ -43,15 +43,19 @@ class Ports:
     mlflow: int = 5000
     prefect: int = 4200
     endpoint: int = 8080
+    playground: int | None = None
+    """None: nobody asked for the playground."""
     is_mlflow_the_teams: bool = field(default=False, kw_only=True)
     """Whether MLFLOW_TRACKING_URI names the MLflow to use, and none is started here."""
 
     def named(self) -> tuple[tuple[str, int], ...]:
         """Give each port with the option that sets it."""
-        own = (
+        own: tuple[tuple[str, int], ...] = (
             ("--prefect-port", self.prefect),
             ("--endpoint-port", self.endpoint),
         )
+        if self.playground is not None:
+            own = (*own, ("--playground-port", self.playground))
         if self.is_mlflow_the_teams:
             return own
         return (("--mlflow-port", self.mlflow), *own)
@@ -65,6 +69,7 @@ class Ports:
 def services(project: Project, ports: Ports) -> tuple[Service, ...]:
     """Give the services whose packages are installed, in the order in which they are shown."""
     own_mlflow = (_mlflow(project, ports.mlflow),)
+    wants_page = ports.playground is not None
     declared = (
         *(() if ports.is_mlflow_the_teams else own_mlflow),
         _prefect(project.home, ports.prefect),
@@ -72,6 +77,7 @@ def services(project: Project, ports: Ports) -> tuple[Service, ...]:
         _deployments(project.home, ports),
         _worker(project.home, ports),
         _controller(project.home, ports),
+        *((_playground(project.home, ports),) if wants_page else ()),
     )
     return tuple(service for service in declared if _is_installed(_module_of(service)))
 
@@ -120,6 +126,21 @@ def _endpoint(home: Path, port: int) -> Service:
         # Running answers may finish: 30 s, and then some for its engines.
         seconds_to_stop=45,
         open_socket=open_socket_of_the_endpoint,
+    )
+
+
+def _playground(home: Path, ports: Ports) -> Service:
+    environment = _environment(home)
+    endpoint = f"http://{LOOPBACK}:{ports.endpoint}/v1"
+    places = ("--home", str(home), "--port", str(ports.playground))
+    return Service(
+        "playground",
+        _command("serving.playground", *places, "--endpoint", endpoint),
+        lambda: environment,
+        after=("endpoint",),
+        port=ports.playground,
+        health=f"http://{LOOPBACK}:{ports.playground}/healthz",
+        link=f"http://{LOOPBACK}:{ports.playground}",
     )
 
 

@@ -86,6 +86,8 @@ def create_server(app: FastAPI, tls: TlsFiles | None = None) -> "uvicorn.Server"
     config = uvicorn.Config(
         GuardedApp(app, configured_names()),
         http=TimedConnection,
+        # Named: with uvloop installed uvicorn would take that, whose connections close otherwise.
+        loop="asyncio",
         # There are no websockets, and one would get around the time for a request.
         ws="none",
         log_level="warning",

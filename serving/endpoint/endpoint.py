@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from fastapi import FastAPI
+
 from core.ready import ready_line
 from core.settings import Settings
 from registry.release.following import EndpointState
@@ -20,6 +22,7 @@ from serving.endpoint.admin_address import (
 )
 from serving.endpoint.fleet import Fleet
 from serving.endpoint.follow import Follower
+from serving.endpoint.front_page import add_front_page
 from serving.endpoint.lanes import Target
 from serving.endpoint.limits import Limits
 from serving.endpoint.public_app import guard
@@ -82,11 +85,7 @@ class Endpoint:
             scheme = "http" if settings.tls is None else "https"
             serves_at = f"{format_url(listener, scheme)}/v1"
             admin_address = AdminAddress.new(format_url(admin_listener), serves_at)
-            app = create_app(
-                self.fleet.lanes, self._limits, self._additions, settings.cache_bytes
-            )
-            guard(app, self._home, settings, is_local=is_local(listener))
-            public = create_server(app, settings.tls)
+            public = create_server(self._create_app(listener, settings), settings.tls)
             admin = create_server(
                 create_admin_app(admin_address.token, self.follower.look, self.state)
             )
@@ -113,6 +112,14 @@ class Endpoint:
                 await asyncio.wait({answering, listening, measuring})
                 # In a thread: it waits a moment for the disk and for a collector of spans.
                 await asyncio.to_thread(self._additions.observer.close)
+
+    def _create_app(self, listener: socket.socket, settings: PublicSettings) -> FastAPI:
+        app = create_app(
+            self.fleet.lanes, self._limits, self._additions, settings.cache_bytes
+        )
+        add_front_page(app, self._home)
+        guard(app, self._home, settings, is_local=is_local(listener))
+        return app
 
     async def _end(self, background: list[asyncio.Task[None]]) -> None:
         """An answer that still runs now ends in an error event."""

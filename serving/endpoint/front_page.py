@@ -1,0 +1,27 @@
+"""What a browser sees at `/` of the endpoint: it is sent to the playground, or told what to do."""
+
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.responses import PlainTextResponse, RedirectResponse, Response
+
+from serving.app import READ
+from serving.playground.address import running_port
+
+_NO_PAGE = (
+    "This is an endpoint of Assay. Programs call it at /v1, as OpenAI's API.\n"
+    "`assay playground` starts a page to try it in a browser.\n"
+)
+
+
+def add_front_page(app: FastAPI, home: Path) -> None:
+    """Have `/` lead to the playground of that home, while one runs."""
+
+    @app.api_route("/", methods=READ)
+    async def front_page(request: Request) -> Response:
+        port = running_port(home)
+        if port is None:
+            return PlainTextResponse(_NO_PAGE)
+        # By the name that the client used, which was checked to be this machine's.
+        address = request.url.replace(scheme="http", port=port, path="/", query="")
+        return RedirectResponse(str(address), status_code=307)
