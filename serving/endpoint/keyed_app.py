@@ -12,7 +12,7 @@ from serving.refusal import Refusal
 
 TENANT = "assay.tenant"
 """Of a request's scope: the id of its API key; empty where none is asked for."""
-# What says nothing of anybody: load balancers, browsers and generators of clients ask without a key.
+# What says nothing of anybody: load balancers, browsers and generators ask without a key.
 _OPEN = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})
 _UNAUTHORIZED = 401
 
