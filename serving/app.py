@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from serving.answer import (
@@ -94,12 +95,16 @@ def add_document(app: FastAPI) -> None:
     # Not at the start: a release waits for that, and hardly anybody asks.
     @cache
     def document() -> dict[str, Any]:
-        paths = [route.path for route in app.routes]
-        return openapi_document(paths)
+        return openapi_document(paths_of(app))
 
     @app.api_route(OPENAPI, methods=READ)
     async def openapi() -> dict[str, Any]:
         return document()
+
+
+def paths_of(app: FastAPI) -> list[str]:
+    """The paths that an app answers."""
+    return [route.path for route in app.routes if isinstance(route, APIRoute)]
 
 
 def create_bare_app() -> FastAPI:
