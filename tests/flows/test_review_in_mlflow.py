@@ -131,6 +131,7 @@ class Site:
 
     checkout: Checkout
     url: str
+    experiment: str
 
     def review(self, *words: str) -> CommandResult:
         verb, *more = words
@@ -181,18 +182,18 @@ def site(recorded: Checkout, tmp_path: Path) -> Iterator[Site]:
         policy = policy.replace(asked, instead)
     (policies / f"{MODEL}.yaml").write_text(policy)
     with guarded_server(checkout.home, checkout.root) as url:
-        let_review(checkout.home, REVIEWERS, checkout.store.reviews.experiment())
+        experiment = checkout.store.reviews.experiment()
+        let_review(checkout.home, REVIEWERS, experiment)
         environment = {
             **checkout.environment,
             **service_login(checkout.home),
             "MLFLOW_TRACKING_URI": url,
         }
-        yield Site(Checkout(checkout.root, environment), url)
+        yield Site(Checkout(checkout.root, environment), url, experiment)
 
 
 def rate_in_chromium(site: Site, plan: ReviewPlan, folder: Path) -> None:
     """Both reviewers find the version better, each in a browser of their own."""
-    store = site.checkout.store
     opened = open_ledger(site.checkout.home).state().reviews[-1].opened
     title = f"{MODEL} version 1, review {opened}"
     for user in REVIEWERS:
@@ -200,7 +201,7 @@ def rate_in_chromium(site: Site, plan: ReviewPlan, folder: Path) -> None:
         profile.mkdir()
         with chromium(profile) as browser:
             page = ReviewPage(browser, site.url, site.login(user))
-            page.start(store.reviews.experiment(), title)
+            page.start(site.experiment, title)
             page.rate(plan, BETTER, pictures_folder(folder))
 
 
