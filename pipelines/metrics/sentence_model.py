@@ -47,7 +47,8 @@ def embed(texts: Sequence[str]) -> FloatArray:
     tokens = [torch.tensor(encoding.ids) for encoding in encoded]
     width = model.config.hidden_size
     vectors = np.zeros((len(tokens), width))
-    for places in _batches(tokens):
+    lengths = [len(each) for each in tokens]
+    for places in _batches(lengths):
         batch = [tokens[place] for place in places]
         with torch.inference_mode():
             directions = _directions(model, batch)
@@ -55,7 +56,7 @@ def embed(texts: Sequence[str]) -> FloatArray:
     return vectors
 
 
-def _directions(model: Any, batch: Sequence[Any]) -> Any:
+def _directions(model: Any, batch: list[Any]) -> Any:
     """Unit vectors of texts, from their tokens."""
     from torch.nn.functional import normalize
     from torch.nn.utils.rnn import pad_sequence
@@ -73,9 +74,8 @@ def _directions(model: Any, batch: Sequence[Any]) -> Any:
     return normalize(sums, dim=1)
 
 
-def _batches(tokens: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
     """Places of texts of similar length, so that little is padding."""
-    lengths = [len(each) for each in tokens]
     numbers = range(len(lengths))
     places = sorted(numbers, key=lengths.__getitem__)
     batch: list[int] = []
