@@ -87,9 +87,10 @@ def test_once_there_is_a_key_it_alone_opens_and_a_revoked_one_does_not(
 
 def test_health_is_told_to_everybody_and_nothing_else_is(tmp_path: Path) -> None:
     door = Door(tmp_path, always_asks=True)
-    for path in ("/healthz", "/readyz", "/openapi.json"):
+    # The page itself says nothing of anybody; what it asks needs a key.
+    for path in ("/", "/healthz", "/readyz", "/openapi.json"):
         assert statuses(door.ask("", path=path)) == [200]
-    for path in ("/", "/v1/models", "/v1/chat/completions", "/v1/feedback", "/x"):
+    for path in ("/v1/models", "/v1/chat/completions", "/v1/feedback", "/x"):
         assert statuses(door.ask("", path=path)) == [401]
 
 
