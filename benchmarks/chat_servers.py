@@ -27,7 +27,7 @@ from serving.load import base_model_name
 
 ROOT = Path(__file__).resolve().parents[1]
 _SECONDS_TO_START = 600.0
-_XLLAMACPP = "xllamacpp>=0.2"
+_XLLAMACPP = "xllamacpp>=2026.10"
 _PARALLEL, _CONTEXT = 16, 16_384
 """llama.cpp's places for answers, and the tokens that they share."""
 _LLAMA = """
@@ -38,7 +38,7 @@ params = xllamacpp.CommonParams()
 params.model.path = path
 params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
 params.n_parallel, params.n_ctx, params.warmup = parallel, context, True
-params.hostname, params.port = "127.0.0.1", int(sys.argv[5])
+params.hostnames, params.port = ["127.0.0.1"], int(sys.argv[5])
 server = xllamacpp.Server(params)
 print("listening on", server.listening_address, flush=True)
 while True:
