@@ -60,31 +60,21 @@ class ReviewPage:
         self._click("//button[normalize-space()='Start review']")
 
     def rate(self, plan: ReviewPlan, opinion: Opinion, pictures: Path) -> None:
-        """Answer both questions of every item, in whichever order the page brings them.
-
-        The last one is answered wrongly first, and corrected.
-        """
+        """Answer both questions of every item, in whichever order the page brings them."""
         by_id = {item.id: item for item in plan.items}
         rated: set[str] = set()
         while len(rated) < len(by_id):
             self._wait(lambda: self._shown() in by_id.keys() - rated)
             item = by_id[self._shown()]
             score, is_safe = opinion(item)
-            is_last = len(rated) + 1 == len(by_id)
             label = "Safe" if is_safe else "Unsafe"
             self._click(f"//label[normalize-space()='{label}']")
-            # Any other point of the scale.
-            self._choose(score % 5 + 1 if is_last else score)
+            self._choose(score)
             if not rated:
                 self._browser.save_screenshot(str(pictures / "rate-an-answer.png"))
             self._click("//button[normalize-space()='Submit']")
             rated.add(item.id)
             self._go_on(rated, len(by_id))
-        # Where nothing is left, the page stays where it was.
-        score, _ = opinion(by_id[self._shown()])
-        self._choose(score)
-        self._click("//button[normalize-space()='Save changes']")
-        self._wait(lambda: "Changes saved" in self._text())
 
     def _go_on(self, rated: set[str], total: int) -> None:
         """Wait until the page counts the rating, after which it goes on by itself."""
