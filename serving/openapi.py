@@ -111,6 +111,7 @@ def _operations() -> dict[str, dict[str, Any]]:
         CHAT: _writing("Answer a conversation", ChatRequest, ChatCompletion),
         COMPLETIONS: _writing("Go on with a text", CompletionRequest, Completion),
         "/v1/feedback": _writing("Rate an answer", Rating, FeedbackAnswer, (409,)),
+        "/metrics": _counting(),
     }
 
 
@@ -122,6 +123,15 @@ def _reading(
     return {"get": operation}
 
 
+def _counting() -> dict[str, Any]:
+    responses = _error_responses(_WITH_KEY)
+    # Prometheus's own format, which is no JSON.
+    text = {"text/plain": {"schema": {"type": "string"}}}
+    responses["200"] = {"description": "the metrics", "content": text}
+    operation = {"summary": "Counts and times for Prometheus", "responses": responses}
+    return {"get": operation}
+
+
 def _writing(
     summary: str,
     request: type[BaseModel],
@@ -129,6 +139,7 @@ def _writing(
     more_statuses: tuple[int, ...] = (),
 ) -> dict[str, Any]:
     responses = _responses(answer, (*_WITH_BODY, *more_statuses))
+    # OpenAPI cannot say that the type of an answer hangs on a field: both are listed.
     if "stream" in request.model_fields:
         stream = {"schema": {"type": "string"}}
         responses["200"]["content"]["text/event-stream"] = stream
@@ -141,9 +152,13 @@ def _writing(
 
 
 def _responses(answer: type[BaseModel], statuses: Iterable[int]) -> dict[str, Any]:
-    responses: dict[str, Any] = {
-        "200": {"description": "the answer", "content": _json_of(answer)}
-    }
+    answered = {"description": "the answer", "content": _json_of(answer)}
+    return {"200": answered, **_error_responses(statuses)}
+
+
+def _error_responses(statuses: Iterable[int]) -> dict[str, Any]:
+    responses: dict[str, Any] = {}
+    # In order, so that the document is the same one at every start.
     for status in sorted(statuses):
         responses[str(status)] = {
             "description": _STATUSES[status],
@@ -160,6 +175,7 @@ def _json_of(model: type[BaseModel]) -> dict[str, Any]:
 def _schemas() -> dict[str, Any]:
     read: JsonSchemaMode = "validation"
     written: JsonSchemaMode = "serialization"
+    # Two modes: an answer always has the fields that a request may leave out.
     kinds = [(model, read) for model in _REQUESTS]
     kinds += [(model, written) for model in _ANSWERS]
     _, document = models_json_schema(kinds, ref_template=_REFERENCE)

@@ -28,8 +28,9 @@ _LABELS = frozenset(
         "safety_identifier",
         "prompt_cache_key",
         "prompt_cache_retention",
+        # Only whole answers are kept. `stream_options` is none of these: without a stream
+        # its engine refuses it, and a kept answer would not.
         "stream",
-        "stream_options",
     }
 )
 # Bytes of a single answer: one that fills the cache would empty it.
@@ -67,6 +68,7 @@ class AnswerCache:
             return None
         self._answers.move_to_end(key)
         document = json.loads(answer)
+        # Ratings go by id: two clients with one id would rate one answer.
         kind, _, _ = str(document["id"]).partition("-")
         document["id"] = f"{kind}-{uuid.uuid4().hex}"
         document["created"] = int(time.time())
@@ -78,6 +80,7 @@ class AnswerCache:
         size = len(answer) + _OVERHEAD
         if len(answer) > _LONGEST or size > self._most_bytes:
             return
+        # Two requests at once may both have missed it: its bytes count once.
         self._forget(key)
         self._answers[key] = answer
         self._bytes += size
@@ -105,21 +108,30 @@ class CacheWriter:
         """The next message to the client."""
         if message["type"] == "http.response.start":
             self._is_answer = message["status"] == _OK
-            headers = [*message["headers"], (CACHE_HEADER, b"miss")]
-            message = {**message, "headers": headers}
+            if self._is_answer:
+                message = _marked_miss(message)
         else:
             self._body += message.get("body", b"")
         await self._send(message)
-        is_last = not message.get("more_body", False)
-        if message["type"] == "http.response.body" and is_last and self._is_answer:
+        is_body = message["type"] == "http.response.body"
+        is_last = is_body and not message.get("more_body", False)
+        # An answer whose engine or client left before its end never comes to its last message.
+        if is_last and self._is_answer:
             self._cache.keep(self._key, bytes(self._body))
+
+
+def _marked_miss(message: Message) -> Message:
+    headers = [*message["headers"], (CACHE_HEADER, b"miss")]
+    return {**message, "headers": headers}
 
 
 def _is_repeatable(request: Any) -> bool:
     if not isinstance(request, dict) or request.get("stream"):
         return False
+    # Numbers that are drawn with a seed are drawn alike each time.
     if request.get("seed") is not None:
         return True
+    # Of a wrong type: the engine refuses it, and a refusal is not kept.
     temperature = request.get("temperature") or 0
     return isinstance(temperature, int | float) and temperature < LEAST_TEMPERATURE
 
@@ -130,6 +142,7 @@ def _digest(request: dict[str, Any], path: str, fingerprint: str, tenant: str) -
         for name, field in request.items()
         if name not in _LABELS and field is not None
     }
+    # As a list: joined into one text, a tenant and a path could pass for another pair.
     facts = [path, fingerprint, tenant, asked]
     canonical = json.dumps(facts, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()

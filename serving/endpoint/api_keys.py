@@ -24,6 +24,7 @@ FILE = "api_keys.json"
 _PREFIX = "assay"
 _ID_BYTES = 4
 _SECRET_BYTES = 32
+# What an unknown id is compared with, so that it takes as long as a known one.
 _NOBODYS = hashlib.sha256(b"").hexdigest()
 
 
@@ -32,7 +33,7 @@ class ApiKey(Value):
 
     id: str = Field(pattern=r"^[0-9a-f]{8}$")
     name: str = Field(min_length=1, max_length=100)
-    sha256: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     created: datetime
     revoked: datetime | None = None
     # None: as many as there are.
@@ -98,6 +99,7 @@ class ApiKeyBook:
         facts = _facts_of(self._path)
         if facts == self._facts:
             return
+        # Read after the look at it: a file that changes in between is read once more.
         try:
             keys = read_keys(self._path)
         except DamagedFile as error:
@@ -105,6 +107,8 @@ class ApiKeyBook:
             raise _unreadable_error() from error
         self._keys = {key.id: key for key in keys}
         self._facts = facts
+        # From the first key on: a file that is lost must not open the door to everybody.
+        self._always_asks = self._always_asks or bool(keys)
 
 
 def read_keys(path: Path) -> tuple[ApiKey, ...]:

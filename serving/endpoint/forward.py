@@ -131,7 +131,7 @@ class ForwardedResponse(Response):
 
     async def _exchange(self, engine: EngineAddress, target: Target, send: Any) -> None:
         call = self._call
-        kept = KeptAnswer.of(self._cache, target, call.body, call.path, call.tenant)
+        kept = KeptAnswer.of(self._cache, target, call)
         if await kept.send_to(send, self._given_answers):
             return
         request = call.for_target(target)

@@ -3,39 +3,46 @@
 from starlette.types import Send
 
 from serving.endpoint.answer_cache import CACHE_HEADER, AnswerCache, CacheWriter
+from serving.endpoint.call import Call
 from serving.endpoint.feedback import GivenAnswers, IdReader
 from serving.endpoint.lanes import Target
+from serving.observing.origin import Origin
 from serving.paths import FINGERPRINT_HEADER, RELEASE_HEADER
 
 
 class KeptAnswer:
     """What the cache has for a request to a target, or will have."""
 
-    def __init__(self, cache: AnswerCache, target: Target, key: str | None) -> None:
+    def __init__(
+        self, cache: AnswerCache, target: Target, origin: Origin, key: str | None
+    ) -> None:
         self._cache = cache
         self._target = target
+        self._origin = origin
         # None: no answer to it is kept.
         self._key = key
 
     @classmethod
-    def of(
-        cls, cache: AnswerCache, target: Target, body: bytes, path: str, tenant: str
-    ) -> "KeptAnswer":
+    def of(cls, cache: AnswerCache, target: Target, call: Call) -> "KeptAnswer":
         """Of a request as its client sent it."""
+        origin = target.origin_as(call.model)
         # What is counted has to be answered by an engine.
         is_counted = target.tally is not None or target.rated_side is not None
         if is_counted:
-            return cls(cache, target, None)
+            return cls(cache, target, origin, None)
+        # Of the target and not of the lane: in a canary two releases have one name.
         fingerprint = target.spec.fingerprint
-        key = cache.key_of(body, path, fingerprint, tenant)
-        return cls(cache, target, key)
+        key = cache.key_of(call.body, call.path, fingerprint, call.tenant)
+        return cls(cache, target, origin, key)
 
     async def send_to(self, send: Send, given_answers: GivenAnswers) -> bool:
         """Send the kept answer; says whether there was one."""
         answer = None if self._key is None else self._cache.find(self._key)
         if answer is None:
             return False
-        IdReader(given_answers, None).take(answer)
+        # Before it is sent, and with its origin: a rating of it counts like any other.
+        id_reader = IdReader(given_answers, None, self._origin)
+        id_reader.take(answer)
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(answer)).encode()),

@@ -13,6 +13,7 @@ from serving.refusal import Refusal
 TENANT = "assay.tenant"
 """Of a request's scope: the id of its API key; empty where none is asked for."""
 # What says nothing of anybody: load balancers, browsers and generators ask without a key.
+# Whole paths: what lies under one of them asks for a key.
 _OPEN = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})
 _UNAUTHORIZED = 401
 
@@ -48,7 +49,7 @@ class KeyedApp:
             await self._app({**scope, TENANT: key.id}, receive, send_metered)
         finally:
             # Also of an answer whose client left.
-            await self._quotas.charge(key, meter.tokens)
+            await self._quotas.end_request(key, meter.tokens)
 
     async def _admit(self, scope: Scope) -> ApiKey | None:
         """The key of a request; `Refusal` where it has none that counts, or nothing left."""
@@ -56,6 +57,7 @@ class KeyedApp:
         try:
             key = self._book.find(authorization)
         except Refusal as refusal:
+            # A client that sends no key guesses none: it may not know yet that one is asked for.
             if refusal.status == _UNAUTHORIZED and authorization:
                 client = scope.get("client") or ("", 0)
                 await self._quotas.count_guess(client_of(client[0]))
@@ -68,6 +70,7 @@ class KeyedApp:
 async def _refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
     header: dict[str, str] = {}
     if refusal.status == _UNAUTHORIZED:
+        # HTTP wants it beside each 401.
         header["www-authenticate"] = "Bearer"
     response = error_response(refusal, header)
     await response(scope, receive, send)

@@ -5,6 +5,7 @@ Counted in this process: an endpoint that is started again begins to count anew.
 
 import math
 import time
+from collections import Counter
 
 from limits import RateLimitItem, RateLimitItemPerDay, RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage
@@ -19,6 +20,9 @@ from serving.refusal import Refusal
 
 # Wrong keys from one address.
 _GUESSES = RateLimitItemPerMinute(20)
+# Requests that a key with a budget of tokens has at once: each may go beyond the budget.
+_MOST_AT_ONCE = 16
+_SECONDS_TO_COME_BACK = 1
 
 
 class Quotas:
@@ -30,28 +34,61 @@ class Quotas:
         self._requests = MovingWindowRateLimiter(storage)
         # An answer's tokens are known at its end and counted then, also beyond the limit.
         self._tokens = FixedWindowRateLimiter(storage)
+        self._running: Counter[str] = Counter()
 
     async def begin_request(self, key: ApiKey) -> None:
-        """Count a request; `Refusal` where the key has no request or no token left."""
-        if key.tokens_per_day is not None:
-            budget = RateLimitItemPerDay(key.tokens_per_day)
-            if not await self._tokens.test(budget, "tokens", key.id):
-                seconds = await _seconds_left(self._tokens, budget, "tokens", key.id)
-                raise _used_up_error(f"{key.tokens_per_day} tokens a day", seconds)
-        if key.requests_per_minute is not None:
-            rate = RateLimitItemPerMinute(key.requests_per_minute)
-            if not await self._requests.hit(rate, "requests", key.id):
-                seconds = await _seconds_left(self._requests, rate, "requests", key.id)
-                raise _used_up_error(
-                    f"{key.requests_per_minute} requests a minute", seconds
-                )
+        """Count a request, up to its `end_request`.
 
-    async def charge(self, key: ApiKey, tokens: int) -> None:
-        """Count the tokens of an answer, prompt included."""
+        `Refusal` where the key has no request or no token left, or too many requests at once.
+        """
+        # Before anything is awaited: requests that arrive together all find tokens left.
+        self._begin_running(key)
+        try:
+            await self._check_tokens(key)
+            await self._count_request(key)
+        except BaseException:
+            self._end_running(key)
+            raise
+
+    async def end_request(self, key: ApiKey, tokens: int) -> None:
+        """Count the tokens of its answer, prompt included."""
+        self._end_running(key)
         if key.tokens_per_day is None or tokens == 0:
             return
         budget = RateLimitItemPerDay(key.tokens_per_day)
         await self._tokens.hit(budget, "tokens", key.id, cost=tokens)
+
+    def _begin_running(self, key: ApiKey) -> None:
+        if key.tokens_per_day is None:
+            return
+        if self._running[key.id] >= _MOST_AT_ONCE:
+            limit = (
+                f"{_MOST_AT_ONCE} requests at once, of a key with a limit of tokens,"
+            )
+            raise _used_up_error(limit, _SECONDS_TO_COME_BACK)
+        self._running[key.id] += 1
+
+    def _end_running(self, key: ApiKey) -> None:
+        if key.tokens_per_day is not None:
+            self._running[key.id] -= 1
+
+    async def _check_tokens(self, key: ApiKey) -> None:
+        if key.tokens_per_day is None:
+            return
+        budget = RateLimitItemPerDay(key.tokens_per_day)
+        if not await self._tokens.test(budget, "tokens", key.id):
+            seconds = await _seconds_left(self._tokens, budget, "tokens", key.id)
+            raise _used_up_error(f"{key.tokens_per_day} tokens a day", seconds)
+
+    async def _count_request(self, key: ApiKey) -> None:
+        if key.requests_per_minute is None:
+            return
+        rate = RateLimitItemPerMinute(key.requests_per_minute)
+        if not await self._requests.hit(rate, "requests", key.id):
+            seconds = await _seconds_left(self._requests, rate, "requests", key.id)
+            raise _used_up_error(
+                f"{key.requests_per_minute} requests a minute", seconds
+            )
 
     async def count_guess(self, address: str) -> None:
         """Count a wrong key; `Refusal` where an address has sent too many."""

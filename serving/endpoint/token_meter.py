@@ -1,6 +1,7 @@
 """How many tokens an answer took, read from it while it is sent."""
 
 import json
+import re
 from contextlib import suppress
 from typing import Any
 
@@ -11,17 +12,22 @@ from serving.paths import PROMPT_TOKENS_HEADER
 _PROMPT_TOKENS = PROMPT_TOKENS_HEADER.encode()
 # Bytes of a response's end that are looked at: the usage stands there.
 _LONGEST_END = 4_096
-_USAGE = b'"usage":{'
+# Engines write it without spaces; guardrails and kept answers write JSON anew, with spaces.
+# No text of a model's matches: inside of a JSON string its quotes are escaped.
+_USAGE = re.compile(rb'"usage":\s*(?=\{)')
+_OK = 200
 
 
 class TokenMeter:
     """Reads one response.
 
     The usage that the response itself says counts. A stream says it only where its client asked:
-    otherwise the prompt counts by its header, and each event as one token.
+    otherwise the prompt counts by its header, and each event as one token. A request that is
+    refused took nothing, though its header may name the tokens of its prompt.
     """
 
     def __init__(self) -> None:
+        self._is_answer = False
         self._prompt_tokens = 0
         self._events = 0
         self._end = b""
@@ -29,22 +35,36 @@ class TokenMeter:
     def take(self, message: Message) -> None:
         """The next message to the client."""
         if message["type"] == "http.response.start":
+            self._is_answer = message["status"] == _OK
             self._prompt_tokens = _read_number(message)
             return
         body = message.get("body", b"")
+        # Not `[DONE]`, which is no event of the model's.
         self._events += body.count(b"data: {")
         self._end = (self._end + body)[-_LONGEST_END:]
 
     @property
     def tokens(self) -> int:
         """Tokens of prompt and answer, so far."""
-        place = self._end.rfind(_USAGE)
-        if place >= 0:
-            start = place + len(_USAGE) - 1
-            with suppress(ValueError, KeyError, TypeError):
-                usage: dict[str, Any] = _decode_object(self._end[start:])
-                return int(usage["total_tokens"])
+        if not self._is_answer:
+            return 0
+        said = self._find_usage()
+        if said is not None:
+            return said
         return self._prompt_tokens + self._events
+
+    def _find_usage(self) -> int | None:
+        """The tokens that the response itself says; None where it does not."""
+        places = [found.end() for found in _USAGE.finditer(self._end)]
+        if not places:
+            return None
+        # The last one: what precedes it may be cut in two by the bytes that are kept.
+        usage_text = self._end[places[-1] :]
+        # A response that broke off says half of it: then its events count.
+        with suppress(ValueError, KeyError, TypeError):
+            usage = _decode_object(usage_text)
+            return int(usage["total_tokens"])
+        return None
 
 
 def _decode_object(text: bytes) -> dict[str, Any]:
@@ -57,5 +77,6 @@ def _decode_object(text: bytes) -> dict[str, Any]:
 def _read_number(message: Message) -> int:
     for name, content in message.get("headers", []):
         if name == _PROMPT_TOKENS and content.isdigit():
+            # Nine digits: Python refuses to read numbers of thousands of them.
             return int(content[:9])
     return 0

@@ -284,7 +284,7 @@ def test_by_itself_there_is_no_chain_and_wrong_requests_stay_wrong() -> None:
             assert (await here.ask()).status_code == 503
         async with site(0, additions=falling_back("template")) as here:
             stop_engines(here)
-            assert (await here.ask(n=7)).status_code == 400
+            assert (await here.ask(n=17)).status_code == 400
             assert (await here.ask(model="other")).status_code == 404
 
     run(test)

@@ -65,6 +65,8 @@ def test_everything_that_changes_an_answer_or_whose_it_is_is_in_the_key() -> Non
         key(cache, seed=1),
         key(cache, stop=["x"]),
         key(cache, model="other"),
+        # Refused without a stream: it must not find what the same request without it got.
+        key(cache, stream_options={"include_usage": True}),
         cache.key_of(body, CHAT, "fp_2", ""),
         cache.key_of(body, "/v1/completions", "fp_1", ""),
     ]

@@ -19,6 +19,7 @@ from serving.endpoint.api_keys import (
     revoke_key,
 )
 from serving.endpoint.keyed_app import TENANT, KeyedApp
+from serving.endpoint.quotas import Quotas
 from serving.refusal import Refusal
 from tests.support.commands import assay_in
 
@@ -90,7 +91,8 @@ def test_health_is_told_to_everybody_and_nothing_else_is(tmp_path: Path) -> None
     # The page itself says nothing of anybody; what it asks needs a key.
     for path in ("/", "/healthz", "/readyz", "/openapi.json"):
         assert statuses(door.ask("", path=path)) == [200]
-    for path in ("/v1/models", "/v1/chat/completions", "/v1/feedback", "/x"):
+    closed = ("/v1/models", "/v1/chat/completions", "/v1/completions", "/v1/feedback")
+    for path in (*closed, "/metrics", "/x", "/healthz/"):
         assert statuses(door.ask("", path=path)) == [401]
 
 
@@ -112,6 +114,16 @@ def test_keys_that_cannot_be_read_let_nobody_in(tmp_path: Path) -> None:
     [response] = Door(tmp_path).ask(made.text)
     assert response.status_code == 503
     assert error_of(response)["code"] == "keys_unreadable"
+
+
+def test_once_there_was_a_key_a_file_that_is_lost_lets_nobody_in(
+    tmp_path: Path,
+) -> None:
+    door = Door(tmp_path)
+    made = create_key(tmp_path, "ann")
+    assert statuses(door.ask(made.text)) == [200]
+    (tmp_path / FILE).unlink()
+    assert statuses(door.ask(made.text, "")) == [401, 401]
 
 
 def test_a_key_that_nobody_knows_is_not_revoked(tmp_path: Path) -> None:
@@ -141,6 +153,34 @@ def test_tokens_of_a_day_are_counted_by_what_answers_took(tmp_path: Path) -> Non
     assert statuses(answers) == [200, 200, 429]
     assert int(answers[2].headers["retry-after"]) > 3600
     assert "15 tokens a day" in error_of(answers[2])["message"]
+
+
+@pytest.mark.parametrize(("tokens_per_day", "most"), [(1, 16), (None, 30)])
+def test_a_budget_is_gone_beyond_by_no_more_than_a_few_answers_at_once(
+    tmp_path: Path, tokens_per_day: int | None, most: int
+) -> None:
+    key = create_key(tmp_path, "ann", tokens_per_day=tokens_per_day).key
+
+    async def ask_at_once() -> None:
+        quotas = Quotas()
+        begun = [quotas.begin_request(key) for _ in range(30)]
+        outcomes = await asyncio.gather(*begun, return_exceptions=True)
+        refused = [each for each in outcomes if isinstance(each, Refusal)]
+        assert len(outcomes) - len(refused) == most
+        assert {each.status for each in refused} <= {429}
+        # One that has ended without a token leaves its place, and no other one.
+        await quotas.end_request(key, 0)
+        await quotas.begin_request(key)
+        for _ in range(most):
+            await quotas.end_request(key, 5)
+        if tokens_per_day is None:
+            return
+        # Places are free, and tokens are not: a request that is refused takes no place.
+        for _ in range(20):
+            with pytest.raises(Refusal, match="tokens a day"):
+                await quotas.begin_request(key)
+
+    asyncio.run(ask_at_once())
 
 
 def test_who_guesses_keys_is_slowed_down_and_who_has_one_is_not(

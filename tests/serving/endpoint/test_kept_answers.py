@@ -1,8 +1,13 @@
 """Prompts and kept answers on their way through the endpoint's routes."""
 
+from pathlib import Path
+
 import pytest
 
+from serving.endpoint.api_keys import create_key
 from serving.endpoint.lanes import Branch, Lane, Target
+from serving.endpoint.public_app import guard
+from serving.endpoint.public_settings import PublicSettings
 from tests.support.canary_site import CANDIDATE, SERVING, Site, engine, run, site
 from tests.support.fake_endpoint import MODEL, release_of
 
@@ -125,13 +130,47 @@ def _only(here: Site, version: str, begun: int) -> Lane:
     return Lane((Branch(Target(main.engine)),))
 
 
+def test_a_rating_of_a_kept_answer_names_the_release_that_gave_it() -> None:
+    async def test() -> None:
+        async with site(0, cache_bytes=ROOM) as here:
+            here.lanes.replace({MODEL: _only(here, SERVING, 3)})
+            await here.ask()
+            kept = await here.ask()
+            assert kept.headers["x-assay-cache"] == "hit"
+            await here.rate({"id": kept.json()["id"], "score": 1})
+            metrics = (await here.client.get("/metrics")).text
+            labels = f'model="{MODEL}",release="{SERVING}",score="1"'
+            assert f"assay_feedback_total{{{labels}}} 1.0" in metrics
+
+    run(test)
+
+
+def test_a_kept_answer_is_given_to_the_key_of_its_request_alone(tmp_path: Path) -> None:
+    keys = [create_key(tmp_path, name) for name in ("ann", "bob")]
+
+    async def test() -> None:
+        async with site(0, cache_bytes=ROOM) as here:
+            here.lanes.replace({MODEL: _only(here, SERVING, 3)})
+            guard(here.app, tmp_path, PublicSettings(), is_local=True)
+            told: list[str] = []
+            for made in (*keys, *keys):
+                here.client.headers["authorization"] = f"Bearer {made.text}"
+                answer = await here.ask()
+                told.append(answer.headers["x-assay-cache"])
+            assert told == ["miss", "miss", "hit", "hit"]
+
+    run(test)
+
+
 def test_nothing_is_kept_that_failed_and_nothing_where_nothing_is_to_be() -> None:
     async def test() -> None:
         async with site(0, cache_bytes=ROOM) as here:
             here.lanes.replace({MODEL: _only(here, SERVING, 3)})
             here.serving.status = 500
             for _ in range(2):
-                assert (await here.ask()).status_code == 500
+                failed = await here.ask()
+                assert failed.status_code == 500
+                assert "x-assay-cache" not in failed.headers
             assert len(here.serving.asked) == 2
             here.serving.status = 200
             assert (await here.ask()).headers["x-assay-cache"] == "miss"
