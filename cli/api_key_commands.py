@@ -47,6 +47,7 @@ def create(
         requests_per_minute,
         tokens_per_day,
     )
+    # Alone on standard output, so that a script can store it; the rest is for people.
     click.echo(created.text)
     click.echo(
         f"This is key {created.key.id} of {name}. It is nowhere else: store it now. "

@@ -41,6 +41,7 @@ async def stream_events(
 
     A stream that fails says so in an `error` event: it never just stops.
     """
+    # By what each text says at its end: pieces may hold several tokens, or none.
     completion_tokens = 0
     try:
         async for number, event in events:
@@ -93,6 +94,7 @@ async def respond_unless_disconnected(
             return response.result()
         return Response(status_code=499)
     finally:
+        # The engine first: it works on for as long as nobody tells it.
         events.cancel()
         response.cancel()
         disconnect.cancel()
@@ -107,6 +109,7 @@ async def _wait_for_disconnect(request: Request) -> None:
 
 def error_response(refusal: Refusal, header: dict[str, str] | None = None) -> Response:
     """A refusal in OpenAI's form. 503 says when to come back; OpenAI's client does so by itself."""
+    # A copy: the caller may send its header with another answer.
     headers = dict(header or {})
     seconds = refusal.retry_after
     if refusal.status == 503:

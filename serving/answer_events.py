@@ -37,11 +37,13 @@ class AnswerEvents:
             for _ in range(_MOST_AT_ONCE):
                 self._submit_next()
         except Refusal:
+            # What the engine took before it was full would be generated for nobody.
             self.cancel()
             raise
 
     def cancel(self) -> None:
         """Leave the engine free of all that it still generates for this request."""
+        # First: a text that ends meanwhile must not start the next one.
         self._waiting.clear()
         for cancel in self._cancels:
             cancel()

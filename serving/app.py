@@ -75,7 +75,12 @@ def create_app(engine: Engine) -> FastAPI:
         chat = parse_request(body)
         _check_model(engine, chat.model)
         planning = planner.plan_chat(chat)
-        return await _answer(engine, request, chat, planning)
+        return await _answer(
+            engine,
+            request,
+            chat,
+            planning,
+        )
 
     @app.post(COMPLETIONS)
     async def completions(request: Request) -> Response:
@@ -83,7 +88,12 @@ def create_app(engine: Engine) -> FastAPI:
         asked = parse_completion(body)
         _check_model(engine, asked.model)
         planning = planner.plan_completion(asked)
-        return await _answer(engine, request, asked, planning)
+        return await _answer(
+            engine,
+            request,
+            asked,
+            planning,
+        )
 
     add_document(app)
     return app
@@ -104,6 +114,7 @@ def add_document(app: FastAPI) -> None:
 
 def paths_of(app: FastAPI) -> list[str]:
     """The paths that an app answers."""
+    # Mounted apps and middleware have no paths that a document could describe.
     return [route.path for route in app.routes if isinstance(route, APIRoute)]
 
 

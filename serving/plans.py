@@ -56,6 +56,7 @@ class Planner:
 
     async def plan_completion(self, asked: CompletionRequest) -> Plan:
         """Texts that go on with prompts; `Refusal` where they do not fit into the context."""
+        # As for conversations, before the tokenizer runs.
         self._check_limit(asked.max_tokens)
         prompts = await self._encoder.encode_plain(asked.prompt, asked.model)
         requests: list[GenerationRequest] = []
@@ -105,6 +106,7 @@ class Planner:
             raise self._context_error(fact, "max_tokens")
         if limit is not None:
             return limit
+        # The length of the scored answers, in a context that may be shorter.
         spec = self._engine.specs[model]
         return min(spec.default_max_tokens, room)
 

@@ -43,6 +43,7 @@ class PromptEncoder:
     ) -> list[EncodedPrompt]:
         """Texts and token ids; `Refusal` where ids are control tokens or none of the model's."""
         plain_text = self._engine.plain_text(model)
+        # Ids are counted as characters: to check one takes no longer.
         length = sum(len(prompt) for prompt in prompts)
         return await self._in_turn(
             length,
@@ -62,4 +63,9 @@ def _encode_plain(prompt: Prompt, plain_text: PlainText) -> EncodedPrompt:
         ids = plain_text.ids_of(prompt)
         return EncodedPrompt(prompt, tuple(ids))
     plain_text.check_ids(prompt)
-    return EncodedPrompt(plain_text.text_of(prompt), prompt)
+    # For an echo. The ids stay those of the client: its text may have others.
+    text = plain_text.text_of(prompt)
+    return EncodedPrompt(
+        text,
+        prompt,
+    )

@@ -46,6 +46,7 @@ async def read_body(request: Request) -> bytes:
     except ClientDisconnect:
         raise Refusal(
             "The client left in the middle of its request.",
+            # Nobody reads it: the number is for counts, and is the one that nginx uses.
             status=499,
             code="client_left",
         ) from None

@@ -137,11 +137,13 @@ def _is_repeatable(request: Any) -> bool:
 
 
 def _digest(request: dict[str, Any], path: str, fingerprint: str, tenant: str) -> str:
-    asked = {
-        name: field
-        for name, field in request.items()
-        if name not in _LABELS and field is not None
-    }
+    asked: dict[str, Any] = {}
+    for name, field in request.items():
+        is_label = name in _LABELS
+        # A field that is null is one that was left out.
+        if is_label or field is None:
+            continue
+        asked[name] = field
     # As a list: joined into one text, a tenant and a path could pass for another pair.
     facts = [path, fingerprint, tenant, asked]
     canonical = json.dumps(facts, sort_keys=True)

@@ -150,6 +150,7 @@ def revoke_key(home: Path, key_id: str) -> ApiKey:
     with _changing(home) as keys:
         for place, key in enumerate(keys):
             if key.id == key_id:
+                # Revoked again it keeps its first time, which is when it ended.
                 revoked = key.revoked or datetime.now(UTC)
                 keys[place] = key.model_copy(update={"revoked": revoked})
                 return keys[place]
@@ -162,6 +163,7 @@ def revoke_key(home: Path, key_id: str) -> ApiKey:
 def _changing(home: Path) -> Iterator[list[ApiKey]]:
     """The keys, to be changed; they are written where no error is raised."""
     path = home / FILE
+    # Two commands at once would each write the keys that they had read.
     with exclusive(api_keys_lock(home)):
         keys = list(read_keys(path))
         yield keys
@@ -172,6 +174,7 @@ def _changing(home: Path) -> Iterator[list[ApiKey]]:
 
 def _split(text: str) -> tuple[str, str]:
     """The id and the secret of a key; both empty where it is none."""
+    # Twice at most: the secret may hold this letter itself.
     parts = text.split("_", 2)
     if len(parts) < 3 or parts[0] != _PREFIX:
         return "", ""
@@ -180,9 +183,11 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _digest(secret: str) -> str:
+    # A header may hold what no text can: it is the digest of no key, and no error of ours.
     encoded = secret.encode("utf-8", "replace")
-    digest = hashlib.sha256(encoded)
-    return digest.hexdigest()
+    hashed = hashlib.sha256()
+    hashed.update(encoded)
+    return hashed.hexdigest()
 
 
 def _facts_of(path: Path) -> _FileFacts | None:

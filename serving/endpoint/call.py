@@ -49,6 +49,7 @@ class Call:
     ) -> Self:
         """The call that a body holds; a body that is no request is a `Refusal`."""
         try:
+            # Most of a body is its texts: to check them twice would cost as much again.
             fields = _ModelField.model_validate_json(body)
         except ValidationError:
             # The whole schema says better what is wrong.

@@ -86,6 +86,7 @@ class ForwardedResponse(Response):
                 answering.result()
         finally:
             leaving.cancel()
+            # Waited for below: until it has ended it may still send on this connection.
             answering.cancel()
             await asyncio.wait({answering})
 
@@ -204,6 +205,7 @@ async def _read_opening(chunks: AsyncIterator[bytes]) -> bytes:
 async def _send_head(
     reply: EngineReply, target: Target, send: Any, length: int | None = None
 ) -> None:
+    # By name: an engine's other headers belong to its connection, and not to the client's.
     names = [name for name in _FORWARDED_HEADERS if name in reply.headers]
     headers = [(name, reply.headers[name]) for name in names]
     headers.append((RELEASE_HEADER.encode(), target.label.encode()))

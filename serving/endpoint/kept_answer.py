@@ -31,7 +31,8 @@ class KeptAnswer:
         if is_counted:
             return cls(cache, target, origin, None)
         # Of the target and not of the lane: in a canary two releases have one name.
-        fingerprint = target.spec.fingerprint
+        spec = target.spec
+        fingerprint = spec.fingerprint
         key = cache.key_of(call.body, call.path, fingerprint, call.tenant)
         return cls(cache, target, origin, key)
 
@@ -43,20 +44,37 @@ class KeptAnswer:
         # Before it is sent, and with its origin: a rating of it counts like any other.
         id_reader = IdReader(given_answers, None, self._origin)
         id_reader.take(answer)
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(answer)).encode()),
-            (FINGERPRINT_HEADER.encode(), self._target.spec.fingerprint.encode()),
-            (RELEASE_HEADER.encode(), self._target.label.encode()),
-            (CACHE_HEADER, b"hit"),
-        ]
-        start = {"type": "http.response.start", "status": 200, "headers": headers}
+        length = str(len(answer))
+        start = {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [
+                (b"content-type", b"application/json"),
+                (b"content-length", length.encode()),
+                *self._headers(),
+            ],
+        }
         await send(start)
         await send({"type": "http.response.body", "body": answer})
         return True
+
+    def _headers(self) -> list[tuple[bytes, bytes]]:
+        """What an engine's own answer says as well, and that this is none."""
+        fingerprint = self._target.spec.fingerprint
+        label = self._target.label
+        return [
+            (FINGERPRINT_HEADER.encode(), fingerprint.encode()),
+            (RELEASE_HEADER.encode(), label.encode()),
+            (CACHE_HEADER, b"hit"),
+        ]
 
     def watch(self, send: Send) -> Send:
         """The same `send`, by which an answer that is to be kept is read."""
         if self._key is None:
             return send
-        return CacheWriter(self._cache, self._key, send).send
+        writer = CacheWriter(
+            self._cache,
+            self._key,
+            send,
+        )
+        return writer.send

@@ -40,6 +40,7 @@ def guard(
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.origins,
+        # Every route has one of them.
         allow_methods=["GET", "POST"],
         # OpenAI's clients send several of their own.
         allow_headers=["*"],

@@ -62,10 +62,8 @@ class Quotas:
         if key.tokens_per_day is None:
             return
         if self._running[key.id] >= _MOST_AT_ONCE:
-            limit = (
-                f"{_MOST_AT_ONCE} requests at once, of a key with a limit of tokens,"
-            )
-            raise _used_up_error(limit, _SECONDS_TO_COME_BACK)
+            # Soon over, unlike the other limits: a client that tries again finds a place.
+            raise _at_once_error()
         self._running[key.id] += 1
 
     def _end_running(self, key: ApiKey) -> None:
@@ -84,11 +82,15 @@ class Quotas:
         if key.requests_per_minute is None:
             return
         rate = RateLimitItemPerMinute(key.requests_per_minute)
-        if not await self._requests.hit(rate, "requests", key.id):
-            seconds = await _seconds_left(self._requests, rate, "requests", key.id)
-            raise _used_up_error(
-                f"{key.requests_per_minute} requests a minute", seconds
+        whose = ("requests", key.id)
+        if not await self._requests.hit(rate, *whose):
+            seconds = await _seconds_left(
+                self._requests,
+                rate,
+                *whose,
             )
+            limit = f"{key.requests_per_minute} requests a minute"
+            raise _used_up_error(limit, seconds)
 
     async def count_guess(self, address: str) -> None:
         """Count a wrong key; `Refusal` where an address has sent too many."""
@@ -103,8 +105,20 @@ async def _seconds_left(
     """Until something is free again, at least 1."""
     stats = await limiter.get_window_stats(item, *identifiers)
     seconds = stats.reset_time - time.time()
+    # Rounded down, a client would come back a moment too early.
     whole = math.ceil(seconds)
     return max(1, whole)
+
+
+def _at_once_error() -> Refusal:
+    return Refusal(
+        f"A key with a limit of tokens has at most {_MOST_AT_ONCE} requests at once. "
+        f"Try again in {_SECONDS_TO_COME_BACK} s.",
+        status=429,
+        kind="rate_limit_error",
+        code="rate_limit_exceeded",
+        retry_after=_SECONDS_TO_COME_BACK,
+    )
 
 
 def _used_up_error(limit: str, seconds: int) -> Refusal:

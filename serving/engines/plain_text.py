@@ -64,10 +64,13 @@ class PlainText:
                 param="prompt",
             )
 
+    # Kept: the tokenizer builds it anew each time, of a hundred thousand entries.
     @cached_property
     def _vocabulary(self) -> frozenset[int]:
-        vocabulary = self._encoder.tokenizer.get_vocab()
-        return frozenset(vocabulary.values())
+        tokenizer = self._encoder.tokenizer
+        vocabulary = tokenizer.get_vocab()
+        ids = vocabulary.values()
+        return frozenset(ids)
 
     @property
     def _beginning(self) -> int | None:

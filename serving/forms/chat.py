@@ -42,6 +42,7 @@ class ChatForm:
     def write_whole(self, parts: Sequence[TextParts]) -> ChatCompletion:
         """All answers."""
         choices = [self._choice(number, each) for number, each in enumerate(parts)]
+        # Engines count them: a piece of text may be of several tokens.
         count = sum(each.tokens for each in parts)
         return ChatCompletion(
             **self._metadata.shared_fields(),
@@ -120,4 +121,5 @@ def _write_top(text: str, logarithm: float | None) -> TopToken:
 
 def finite(logarithm: float) -> float:
     """The logarithm, or of a probability that is 0 the least that JSON can hold."""
+    # In this order NaN stays NaN, which the schema of answers refuses.
     return max(logarithm, _LEAST_LOGARITHM)

@@ -63,6 +63,7 @@ class CompletionForm:
     ) -> Iterator[Completion]:
         """An echo comes first, then the pieces, then why the text ended."""
         if number not in self._opened and self._options.echoes:
+            # Scored only where probabilities are asked for; the echo comes first in any case.
             scores = event.tokens if isinstance(event, PromptScores) else ()
             yield self._piece(number, self._echo(number), scores)
         self._opened.add(number)
@@ -115,7 +116,9 @@ class CompletionForm:
     def _echo(self, number: int) -> str:
         if not self._options.echoes:
             return ""
-        return self._prompts[number // self._options.repeats]
+        # Texts of one prompt follow each other.
+        place = number // self._options.repeats
+        return self._prompts[place]
 
     def _completion(
         self, choices: Sequence[CompletionChoice], usage: Usage | None = None

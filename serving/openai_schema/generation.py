@@ -114,6 +114,7 @@ class GenerationFields(WireValue):
 
     def repeat(self, request: GenerationRequest) -> tuple[GenerationRequest, ...]:
         """One request for each answer to its prompt; each but the first has a seed of its own."""
+        # Not one seed for all: equal seeds would give equal answers.
         requests: list[GenerationRequest] = []
         for number in range(self.choice_count):
             seed = self._seed(number)

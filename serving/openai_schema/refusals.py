@@ -16,6 +16,7 @@ _LONGEST_SHOWN = 40
 
 def explain_refusal(error: ValidationError, schema: type[BaseModel]) -> Refusal:
     """The first problem in one sentence for people: the field, what it is, what to send."""
+    # One is enough: whoever mends it hears of the next one.
     problem = error.errors(include_url=False)[0]
     path = tuple(problem["loc"])
     if not path:
@@ -55,9 +56,11 @@ def explain_refusal(error: ValidationError, schema: type[BaseModel]) -> Refusal:
 def _describe_body_fault(problem: ErrorDetails) -> str:
     if problem["type"] != "json_invalid":
         return _describe_value(problem["input"])
+    # The parser's own words, without any of the body's.
     context = problem.get("ctx", {})
     fault = str(context.get("error", ""))
-    return f"not valid JSON ({fault[:100]})"
+    shown = fault[:100]
+    return f"not valid JSON ({shown})"
 
 
 def _field_at(schema: type[BaseModel], path: Sequence[int | str]) -> FieldInfo:

@@ -168,6 +168,7 @@ def test_a_budget_is_gone_beyond_by_no_more_than_a_few_answers_at_once(
         refused = [each for each in outcomes if isinstance(each, Refusal)]
         assert len(outcomes) - len(refused) == most
         assert {each.status for each in refused} <= {429}
+        assert {each.retry_after for each in refused} <= {1}
         # One that has ended without a token leaves its place, and no other one.
         await quotas.end_request(key, 0)
         await quotas.begin_request(key)
