@@ -1,10 +1,11 @@
 """How many tokens an answer took, as its budget counts them."""
 
-import json
-
 import pytest
 
+from serving.endpoint.answer_cache import AnswerCache
+from serving.endpoint.guarding import Guardrails
 from serving.endpoint.token_meter import TokenMeter
+from serving.guardrails.rules import GuardRules
 
 USAGE = b'"usage":{"prompt_tokens":6,"completion_tokens":4,"total_tokens":10}}'
 
@@ -24,10 +25,18 @@ def test_the_usage_that_an_answer_says_counts(cut: int) -> None:
     assert metered(whole) == metered(whole[:cut], whole[cut:]) == 10
 
 
-def test_json_that_guardrails_or_the_cache_wrote_anew_counts_too() -> None:
-    usage = {"prompt_tokens": 6, "completion_tokens": 4, "total_tokens": 10}
-    whole = json.dumps({"choices": [{"text": "x"}], "usage": usage}).encode()
-    assert metered(whole) == 10
+def test_an_answer_that_guardrails_changed_or_the_cache_kept_counts_alike() -> None:
+    message = b'{"message":{"role":"assistant","content":"joe@example.com"}}'
+    whole = b'{"id":"chatcmpl-1","choices":[' + message + b"]," + USAGE
+    rules = GuardRules.model_validate({"response": {"email": "mask"}})
+    changed = Guardrails(rules).new_answer_filter().whole(whole)
+    cache = AnswerCache(100_000)
+    cache.keep("k", whole)
+    kept = cache.find("k") or b""
+    for written_anew in (changed, kept):
+        # Otherwise this shows nothing.
+        assert USAGE not in written_anew
+        assert metered(written_anew) == 10
 
 
 def test_a_request_that_is_refused_takes_nothing() -> None:
