@@ -111,7 +111,8 @@ def _operations() -> dict[str, dict[str, Any]]:
         CHAT: _writing("Answer a conversation", ChatRequest, ChatCompletion),
         COMPLETIONS: _writing("Go on with a text", CompletionRequest, Completion),
         "/v1/feedback": _writing("Rate an answer", Rating, FeedbackAnswer, (409,)),
-        "/metrics": _counting(),
+        "/metrics": _telling("Counts and times for Prometheus", _WITH_KEY),
+        "/": _leading(),
     }
 
 
@@ -123,13 +124,20 @@ def _reading(
     return {"get": operation}
 
 
-def _counting() -> dict[str, Any]:
-    responses = _error_responses(_WITH_KEY)
-    # Prometheus's own format, which is no JSON.
+def _telling(summary: str, statuses: Iterable[int]) -> dict[str, Any]:
+    """A route that answers in plain text."""
+    responses = _error_responses(statuses)
     text = {"text/plain": {"schema": {"type": "string"}}}
-    responses["200"] = {"description": "the metrics", "content": text}
-    operation = {"summary": "Counts and times for Prometheus", "responses": responses}
+    responses["200"] = {"description": "the text", "content": text}
+    operation = {"summary": summary, "responses": responses}
     return {"get": operation}
+
+
+def _leading() -> dict[str, Any]:
+    page = _telling("What a browser is shown", _ANYWHERE)
+    # Only while a playground of this home runs.
+    page["get"]["responses"]["307"] = {"description": "the playground is there"}
+    return page
 
 
 def _writing(
