@@ -192,16 +192,16 @@ def test_no_other_alias_of_assays_is_deleted(
 
 
 def test_with_people_yaml_broken_nobody_has_a_role(page: Page) -> None:
-    (page.ledger.home / "people.yaml").write_text("people: [")
     page.give_reason()
+    (page.ledger.home / "people.yaml").write_text("people: [")
     page.refuses("does not say who may do what")
 
 
 def test_a_name_that_entries_cannot_hold_is_refused(page: Page) -> None:
     user = "m" * 101
     people = f"people: {{long: {{mlflow: [{user[:100]}], roles: [release_manager]}}}}\n"
-    (page.ledger.home / "people.yaml").write_text(people)
     page.give_reason()
+    (page.ledger.home / "people.yaml").write_text(people)
     page.act_as(user)
     page.refuses("is no release manager")
 

@@ -137,9 +137,9 @@ def test_the_models_that_answer_are_listed(running: Running, shared: Home) -> No
             "temperature is NaN",
         ),
         (
-            b'{"model":"letters-tiny","messages":[{"role":"user","content":"x"}],"logprobs":true}',
+            b'{"model":"letters-tiny","messages":[{"role":"user","content":"x"}],"logit_bias":{"5":1}}',
             400,
-            "logprobs",
+            "logit_bias",
         ),
         (b" " * 1_100_000, 413, "over 1000000 bytes"),
     ],
