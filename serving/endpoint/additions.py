@@ -43,7 +43,8 @@ class Additions:
         exchange = exchange_of(request.scope)
         admitted = await self.guardrails.check_request(body, exchange)
         # Now: a request that is refused leaves no text in any record.
-        exchange.request = admitted
+        if exchange.keeps_texts:
+            exchange.request = admitted
         return admitted
 
     def around(
@@ -56,7 +57,8 @@ class Additions:
         # Its texts are turns of a conversation.
         if self.fallback is not None and call.path == CHAT:
             response = self.fallback.around(response, call, lanes, forward)
-        return self.guardrails.around(response, exchange)
+        # Outermost: what stands in for a model, and what the cache kept, are looked at as well.
+        return self.guardrails.around(response, exchange, call.body)
 
 
 def open_additions(home: Path, source: Source) -> Additions:

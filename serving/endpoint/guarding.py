@@ -5,6 +5,7 @@ what the engine said, not what was left of it here.
 """
 
 import asyncio
+import json
 from collections import Counter
 from typing import Any
 
@@ -15,7 +16,12 @@ from serving.guardrails.answer_filter import AnswerFilter
 from serving.guardrails.hook import Hook, HookVerdict, Side
 from serving.guardrails.hooked_answer import replace_texts, texts_of
 from serving.guardrails.patterns import Pattern
-from serving.guardrails.request_texts import change_texts, has_token_ids, texts_in
+from serving.guardrails.request_texts import (
+    change_texts,
+    count_choices,
+    has_token_ids,
+    texts_in,
+)
 from serving.guardrails.rules import GuardRules, RequestRules
 from serving.guardrails.text_filter import TextFilter, filtered
 from serving.log import say
@@ -56,14 +62,17 @@ class Guardrails:
             raise _refused_error(look.refused_for)
         return body
 
-    def around(self, response: Response, exchange: Exchange) -> Response:
-        """The response with its answer filtered; the same one where nothing is looked for."""
+    def around(
+        self, response: Response, exchange: Exchange, body: bytes = b""
+    ) -> Response:
+        """The response to a body with its answer filtered; the same one without rules."""
         if self._rules.response.is_empty:
             return response
-        return _GuardedResponse(response, self, exchange)
+        answer_filter = self.new_answer_filter(count_choices(body))
+        return _GuardedResponse(response, self, exchange, answer_filter)
 
-    def new_answer_filter(self) -> AnswerFilter:
-        """For one answer."""
+    def new_answer_filter(self, choices: int = 1) -> AnswerFilter:
+        """For one answer, which may have several choices."""
         repetition = self._rules.response.repetition
 
         def new_filter() -> TextFilter:
@@ -72,7 +81,7 @@ class Guardrails:
                 repetition,
             )
 
-        return AnswerFilter(new_filter)
+        return AnswerFilter(new_filter, choices)
 
     @property
     def response_hook(self) -> Hook | None:
@@ -114,16 +123,21 @@ class _GuardedResponse(Response):
     """A response whose answer passes through filters on its way to the client."""
 
     def __init__(
-        self, inner: Response, guardrails: Guardrails, exchange: Exchange
+        self,
+        inner: Response,
+        guardrails: Guardrails,
+        exchange: Exchange,
+        answer_filter: AnswerFilter,
     ) -> None:
         super().__init__()
         self._inner = inner
         self._guardrails = guardrails
         self._exchange = exchange
+        self._filter = answer_filter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer; what was found is noted, also where the client leaves."""
-        passage = _Passage(self._guardrails, send)
+        passage = _Passage(self._filter, self._guardrails.response_hook, send)
         try:
             await self._inner(scope, receive, passage.send)
         finally:
@@ -133,10 +147,12 @@ class _GuardedResponse(Response):
 class _Passage:
     """One answer on its way out."""
 
-    def __init__(self, guardrails: Guardrails, send: Send) -> None:
+    def __init__(
+        self, answer_filter: AnswerFilter, hook: Hook | None, send: Send
+    ) -> None:
         self._send = send
-        self._filter = guardrails.new_answer_filter()
-        self._hook = guardrails.response_hook
+        self._filter = answer_filter
+        self._hook = hook
         self._hook_found: Counter[str] = Counter()
         self._head: Message | None = None
         self._body = bytearray()
@@ -161,10 +177,9 @@ class _Passage:
     async def _take_head(self, message: Message) -> None:
         kind = _header(message, b"content-type")
         self._is_stream = kind.startswith(b"text/event-stream")
-        is_json = kind.startswith(b"application/json")
-        # An error holds nothing of a model's.
-        is_answer = self._is_stream or is_json
-        self._is_filtered = message["status"] == 200 and is_answer
+        # An error holds nothing of a model's. Whatever else is no stream has to be a whole
+        # answer, whatever its type says: what cannot be read does not pass.
+        self._is_filtered = message["status"] == 200
         if self._is_filtered and not self._is_stream:
             # Its length is known once it is filtered.
             self._head = message
@@ -183,14 +198,19 @@ class _Passage:
         is_last = is_last or self._filter.is_over
         if self._hook is not None:
             passed = await self._hold_for_hook(self._hook, passed, is_last=is_last)
-        if passed or is_last:
+        # A hook may have ended it already.
+        if (passed or is_last) and not self._has_ended:
             await self._send_body(passed, is_last=is_last)
 
     async def _take_whole(self, piece: bytes, *, is_last: bool) -> None:
         self._body += piece
         if not is_last or self._head is None:
             return
-        body = self._filter.whole(bytes(self._body))
+        # In a thread where it is long, so that nobody else waits.
+        answer = bytes(self._body)
+        is_long = len(answer) > _LONG_BODY
+        look = self._filter.whole
+        body = await asyncio.to_thread(look, answer) if is_long else look(answer)
         if self._hook is not None:
             body = await self._ask(self._hook, body)
         await self._send(_with_length(self._head, len(body)))
@@ -202,7 +222,10 @@ class _Passage:
         """Nothing before the end; then all of it, or what is to stand in its place."""
         self._body += passed
         if len(self._body) > _LONGEST_HELD:
-            raise _too_long_error()
+            # The status was sent: only an event can say that nothing of the answer comes.
+            await self._send_body(_event_of(_too_long_error()), is_last=True)
+            self._body.clear()
+            return b""
         return await self._ask(hook, bytes(self._body)) if is_last else b""
 
     async def _ask(self, hook: Hook, answer: bytes) -> bytes:
@@ -247,6 +270,10 @@ def _open_hook(rules: RequestRules) -> Hook | None:
         rules.hook,
         rules.hook_seconds,
     )
+
+
+def _event_of(refusal: Refusal) -> bytes:
+    return f"data: {json.dumps(refusal.body())}\n\n".encode()
 
 
 def _header(message: Message, name: bytes) -> bytes:

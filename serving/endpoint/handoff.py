@@ -38,9 +38,17 @@ class Handoff:
         }
         async with self._running:
             try:
-                # No redirects: texts go to the address that was configured, and nowhere else.
-                async with httpx.AsyncClient(timeout=self._seconds) as client:
-                    response = await client.post(self._url, json=message)
-            except httpx.HTTPError:
+                # Of everything together: httpx's own limit begins anew with every byte.
+                async with asyncio.timeout(self._seconds):
+                    return await self._post(message)
+            except (httpx.HTTPError, httpx.InvalidURL, TimeoutError):
                 return False
-        return response.is_success
+
+    async def _post(self, message: dict[str, Any]) -> bool:
+        # No redirects: texts go to the address that was configured, and nowhere else.
+        async with (
+            httpx.AsyncClient(timeout=self._seconds) as client,
+            client.stream("POST", self._url, json=message) as response,
+        ):
+            # Its body is not read: it may be of any size.
+            return response.is_success

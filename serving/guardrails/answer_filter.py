@@ -22,7 +22,9 @@ NewFilter = Callable[[], TextFilter]
 class AnswerFilter:
     """Filters one answer: a filter of its own for each choice."""
 
-    def __init__(self, new_filter: NewFilter) -> None:
+    def __init__(self, new_filter: NewFilter, choices: int = 1) -> None:
+        # As many as were asked for: some of them may not have begun when others are refused.
+        self._choices = choices
         self.is_over = False
         """Whether a stream was ended here: whatever else comes is not sent."""
         self._new_filter = new_filter
@@ -89,18 +91,26 @@ class AnswerFilter:
 
     def _pass_document(self, event: bytes, document: dict[str, Any]) -> bytes:
         if "choices" not in document:
-            # An error: what was held back was said before it.
+            # Nobody looked at what is neither an answer nor an error: it does not pass.
+            if not isinstance(document, dict) or "error" not in document:
+                return b""
+            # What was held back was said before the error.
             return b"".join(self._flush()) + event + _EVENT_END
         choices = document["choices"]
         if choices:
             self._template = {**document, "choices": [], "usage": None}
         changes = [self._change_piece(choice) for choice in choices]
         sent = _event_of(document) if any(changes) else event + _EVENT_END
-        filters = self._filters.values()
-        if filters and all(each.refused_for for each in filters):
+        if self._is_refused_whole:
             self.is_over = True
             sent += _PREFIX + _DONE + _EVENT_END
         return sent
+
+    @property
+    def _is_refused_whole(self) -> bool:
+        filters = self._filters.values()
+        refused = sum(each.refused_for != "" for each in filters)
+        return refused >= self._choices
 
     def _change_whole(self, choice: dict[str, Any]) -> bool:
         text_filter = self._filter_of(choice)
@@ -145,9 +155,13 @@ class AnswerFilter:
     def _flush(self) -> Iterator[bytes]:
         """What is still held back, as events of its own."""
         for index, text_filter in self._filters.items():
+            was_refused = text_filter.refused_for != ""
             held = text_filter.finish()
-            if held:
-                choice: dict[str, Any] = {"index": index, "finish_reason": None}
+            # The end of a text may be what makes it one that is refused.
+            is_refused = text_filter.refused_for != "" and not was_refused
+            if held or is_refused:
+                reason = "content_filter" if is_refused else None
+                choice: dict[str, Any] = {"index": index, "finish_reason": reason}
                 if self._is_chat:
                     choice["delta"] = {"content": held}
                 else:

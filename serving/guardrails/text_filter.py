@@ -41,18 +41,29 @@ class TextFilter:
 
     def feed(self, piece: str) -> str:
         """Take a piece; gives what may be sent now."""
-        if self.refused_for:
-            return ""
-        self._look_for_repetition(piece)
-        self._held += piece
-        is_too_long = len(self._held) > _MOST_HELD
-        return self._release(is_whole=is_too_long)
+        if self._repetition is None:
+            return self._take(piece)
+        # A whole answer is one piece: its circles end it where they would have ended a stream.
+        starts = range(0, len(piece), _BETWEEN_LOOKS)
+        parts = [piece[start : start + _BETWEEN_LOOKS] for start in starts]
+        return "".join(map(self._take, parts))
 
     def finish(self) -> str:
         """Nothing more comes; gives what was held back."""
         if self.refused_for:
             return ""
         return self._release(is_whole=True)
+
+    def _take(self, piece: str) -> str:
+        if not self.refused_for:
+            self._look_for_repetition(piece)
+        # Also where that look refused: the piece that it looked at is part of the circle.
+        if self.refused_for:
+            return ""
+        self._held += piece
+        # Without a bound a text that seems to become a match for ever would never be sent.
+        is_too_long = len(self._held) > _MOST_HELD
+        return self._release(is_whole=is_too_long)
 
     def _release(self, *, is_whole: bool) -> str:
         begin = len(self._before)

@@ -33,7 +33,13 @@ def read_answer(response: bytes, *, is_stream: bool) -> AnswerFacts:
     pieces: list[str] = []
     for document in documents:
         # What is cut off, or is no answer, says nothing.
-        with suppress(ValueError, TypeError, AttributeError, LookupError):
+        with suppress(
+            ValueError,
+            TypeError,
+            AttributeError,
+            LookupError,
+            RecursionError,
+        ):
             _read_document(json.loads(document), facts, pieces)
     facts.text = "".join(pieces)
     return facts

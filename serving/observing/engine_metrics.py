@@ -32,10 +32,15 @@ class EngineCollector:
 
     def __init__(self, read_figures: Callable[[], Figures]) -> None:
         self._read_figures = read_figures
+        self._looked: Figures | None = None
+
+    def look(self) -> None:
+        """Read them now, for whoever collects in a thread."""
+        self._looked = self._read_figures()
 
     def collect(self) -> Iterator[Metric]:
         """As the registry asks."""
-        figures = self._read_figures()
+        figures = self._looked or self._read_figures()
         yield from _engine_metrics(figures.engines)
         yield from _process_metrics(figures.engines)
         yield _share_metric(figures)

@@ -17,6 +17,8 @@ _LONGEST_ANSWER = 1_000_000
 _LONGEST_END = 16_384
 _EVENT = b"\n\n"
 _CLIENT_LEFT = 499
+# All that anybody needs of a request's headers: others hold keys, and records may wait a while.
+_TRACE_HEADERS = frozenset({b"traceparent", b"tracestate"})
 
 
 class Exchange:
@@ -26,7 +28,9 @@ class Exchange:
         self.id = uuid.uuid4().hex
         self.method = str(scope["method"])
         self.path = str(scope["path"])
-        self.headers: list[tuple[bytes, bytes]] = list(scope["headers"])
+        self.trace_headers: list[tuple[bytes, bytes]] = [
+            header for header in scope["headers"] if header[0] in _TRACE_HEADERS
+        ]
         # As the client named it: no label before somebody has looked whether it is released.
         self.model = ""
         # The body as the engine sees it; kept only where `keeps_texts`.

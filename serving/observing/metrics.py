@@ -32,7 +32,8 @@ class Metrics:
         self._is_released = source.is_released
         self._codes: set[str] = set()
         self._running: set[Exchange] = set()
-        self._registry.register(EngineCollector(source.figures))
+        self._engines = EngineCollector(source.figures)
+        self._registry.register(self._engines)
         self._registry.register(_Collected(self))
         self._requests = self._counter(
             "assay_requests",
@@ -85,8 +86,12 @@ class Metrics:
             ("store", "reason"),
         )
 
+    def look(self) -> None:
+        """Read what engines are now; called in the event loop, which changes it."""
+        self._engines.look()
+
     def expose(self) -> bytes:
-        """All of them as text."""
+        """All of them as text; in any thread, after a look."""
         return generate_latest(self._registry)
 
     def begin(self, exchange: Exchange) -> None:
@@ -135,8 +140,10 @@ class Metrics:
     @property
     def in_flight(self) -> tuple[int, int]:
         """Requests that are answered now, and how many of them wait for their first text."""
-        waiting = sum(exchange.is_waiting for exchange in self._running)
-        return len(self._running), waiting
+        # A copy, which is made at once: in the event loop others begin and end meanwhile.
+        running = self._running.copy()
+        waiting = sum(exchange.is_waiting for exchange in running)
+        return len(running), waiting
 
     def _count_answer(
         self, exchange: Exchange, facts: AnswerFacts, by_release: tuple[str, str]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import socket
 
 OFF = "off"
+_LAST_PORT = 65_535
 
 
 def add_metrics(app: FastAPI, metrics: Metrics) -> None:
@@ -23,6 +24,8 @@ def add_metrics(app: FastAPI, metrics: Metrics) -> None:
 
     @app.api_route("/metrics", methods=READ)
     async def exposition() -> Response:
+        # Here: engines come and go in this loop, and a thread might meet half a change.
+        metrics.look()
         # In a thread: it asks the system about every engine's process.
         content = await asyncio.to_thread(metrics.expose)
         return Response(content, media_type=CONTENT_TYPE)
@@ -56,7 +59,8 @@ class MetricsServer:
 def _parse(address: str) -> tuple[str, int]:
     host, colon, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not port.isdecimal() or len(port) > 5:
+    is_port = port.isdecimal() and len(port) <= 5 and int(port) <= _LAST_PORT
+    if not colon or not host or not is_port:
         raise ServingError(
             f"ASSAY_METRICS_ADDRESS is {address[:100]!r}: give HOST:PORT, such as "
             "127.0.0.1:9464, or off."

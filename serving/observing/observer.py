@@ -56,6 +56,8 @@ class Observer:
         """A request has ended, however it did. Nothing that is wrong here reaches its client."""
         exchange.end()
         facts = read_answer(bytes(exchange.response), is_stream=exchange.is_stream)
+        # Read: a record that waits for the disk must not keep a megabyte waiting with it.
+        exchange.response = bytearray()
         self.metrics.end(exchange, facts)
         for sink in self._sinks:
             try:

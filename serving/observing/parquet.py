@@ -33,13 +33,25 @@ def read_journal(path: Path, columns: Mapping[str, Kind]) -> Any:
 
     The last line of a process that was killed may be half of one: that is left out.
     """
-    import pyarrow.json as pj
+    import pyarrow as pa
 
     with path.open("rb") as file:
         lines = [line for line in file if line.endswith(_LINE_END)]
+    schema = _schema_of(columns)
+    try:
+        return _parse(lines, schema)
+    except pa.ArrowInvalid:
+        # A full disk cuts a line, and the next row goes on in it: one such line must not keep
+        # all others from being read for ever.
+        readable = [line for line in lines if _is_row(line, schema)]
+        return _parse(readable, schema)
+
+
+def _parse(lines: list[bytes], schema: Any) -> Any:
+    import pyarrow.json as pj
+
     if not lines:
         return None
-    schema = _schema_of(columns)
     parsing = pj.ParseOptions(
         explicit_schema=schema, unexpected_field_behavior="ignore"
     )
@@ -48,6 +60,15 @@ def read_journal(path: Path, columns: Mapping[str, Kind]) -> Any:
     table = pj.read_json(content, read_options=reading, parse_options=parsing)
     # Also gives the table the version of its columns.
     return table.cast(schema)
+
+
+def _is_row(line: bytes, schema: Any) -> bool:
+    import pyarrow as pa
+
+    try:
+        return _parse([line], schema) is not None
+    except pa.ArrowInvalid:
+        return False
 
 
 def write_parquet(path: Path, table: Any) -> None:

@@ -1,6 +1,7 @@
 """Records for whoever monitors or trains: what an endpoint kept of requests and of ratings."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,18 +45,32 @@ def read_feedback(home: Path) -> Any:
 
 
 def _read(folder: Path, name: str, columns: Mapping[str, Kind]) -> Any:
-    journal = folder / JOURNAL
     tables: list[Any] = []
     for _ in range(_TRIES):
-        before = _identity(journal)
-        latest = read_journal(journal, columns) if before else None
-        tables = read_parquet(sorted(folder.glob(f"{name}-*.parquet")), columns)
-        if latest is not None:
-            tables.append(latest)
+        before = _state_of(folder, name)
+        # A file that was turned into Parquet, or deleted as too old, while this looked for it.
+        with suppress(FileNotFoundError):
+            tables = _tables_of(folder, name, columns)
         # Another journal by now: its rows would be there twice.
-        if _identity(journal) == before:
+        if _state_of(folder, name) == before:
             break
     return joined(tables, columns)
+
+
+def _tables_of(folder: Path, name: str, columns: Mapping[str, Kind]) -> list[Any]:
+    journal = folder / JOURNAL
+    latest = read_journal(journal, columns) if journal.exists() else None
+    tables = read_parquet(_files_of(folder, name), columns)
+    return tables if latest is None else [*tables, latest]
+
+
+def _files_of(folder: Path, name: str) -> list[Path]:
+    return sorted(folder.glob(f"{name}-*.parquet"))
+
+
+def _state_of(folder: Path, name: str) -> tuple[int, list[Path]]:
+    """Which journal there is, and which files: a new journal may have the old one's number."""
+    return _identity(folder / JOURNAL), _files_of(folder, name)
 
 
 def _identity(journal: Path) -> int:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from core.value import Settable
 from serving.feedback_schema import Rating
-from serving.guardrails.request_texts import change_texts
+from serving.guardrails.request_texts import change_texts, has_token_ids
 from serving.observing.answer_facts import AnswerFacts
 from serving.observing.exchange import Exchange
 from serving.observing.origin import Origin
@@ -141,14 +141,35 @@ def _actions_of(exchange: Exchange) -> list[str]:
 
 def _prompt_of(body: bytes, texts: Texts) -> str | None:
     """Messages or prompt of a body as JSON, every text in them masked."""
+    # Tokens spell out a text in which nothing can be masked.
+    if has_token_ids(body):
+        return None
     masked = change_texts(body, texts.masked)
     try:
         document = json.loads(masked)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(document, dict):
         return None
     prompt = document.get("messages", document.get("prompt"))
+    # Once more, wherever a text is: a request that an engine refuses may have it anywhere.
+    prompt = _masked_everywhere(prompt, texts)
     shown = json.dumps(prompt, ensure_ascii=False)
     # Cut, it would be no JSON any more.
     return shown if len(shown) <= 2 * _LONGEST_TEXT else None
+
+
+def _masked_everywhere(part: Any, texts: Texts) -> Any:
+    if isinstance(part, str):
+        return texts.masked(part)
+    if isinstance(part, list):
+        return [_masked_everywhere(each, texts) for each in part]
+    if isinstance(part, dict):
+        # Names as well: they are a client's own, too.
+        return {
+            texts.masked(name): _masked_everywhere(each, texts)
+            for name, each in part.items()
+        }
+    # A number may be a card's.
+    is_number = isinstance(part, int | float) and not isinstance(part, bool)
+    return texts.masked(str(part)) if is_number else part

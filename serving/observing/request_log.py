@@ -97,7 +97,8 @@ class FeedbackLog:
                 self._texts,
             )
 
-        self._store.put(make)
+        texts = (rating.text or "") + (rating.correction or "")
+        self._store.put(make, len(texts))
 
     def close(self) -> None:
         """Write what waits."""

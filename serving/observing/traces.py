@@ -76,8 +76,7 @@ class Traces:
         """The caller's span, where its header `traceparent` names one."""
         headers = {
             name.decode("latin-1"): content.decode("latin-1")
-            for name, content in exchange.headers
-            if name in (b"traceparent", b"tracestate")
+            for name, content in exchange.trace_headers
         }
         return self._propagator.extract(headers)
 
