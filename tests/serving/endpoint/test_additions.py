@@ -4,15 +4,18 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from starlette.responses import Response
+from starlette.types import Message
 
 from core.errors import ServingError
+from serving.endpoint import guarding
 from serving.endpoint.additions import Additions, open_additions
 from serving.endpoint.fallback import Fallback, FallbackRules
 from serving.endpoint.guarding import Guardrails
@@ -20,8 +23,10 @@ from serving.endpoint.handoff import Handoff
 from serving.endpoint.lanes import Branch, Lane, Target
 from serving.endpoint.rules import EndpointRules, read_rules
 from serving.guardrails.rules import GuardRules
+from serving.observing.exchange import Exchange
 from serving.observing.figures import Source
 from serving.observing.observer import Observer
+from serving.paths import CHAT
 from tests.support.canary_site import Site, run, site
 from tests.support.fake_endpoint import MODEL
 from tests.support.waiting import SECONDS_AT_MOST
@@ -243,6 +248,45 @@ def test_a_filter_of_the_projects_own_decides_on_requests(
     run(test)
 
 
+def test_a_stream_that_is_too_long_for_a_hook_ends_in_an_error_event(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "own_filter", _Own)
+    monkeypatch.setattr(guarding, "_LONGEST_HELD", 100)
+
+    async def test() -> None:
+        rules = {"response": {"hook": "own_filter:judge"}}
+        async with site(0, additions=guarded(**rules)) as here:
+            answer = await here.ask(stream=True)
+            assert answer.status_code == 200
+            (event,) = answer.text.split("\n\n")[:-1]
+            error = json.loads(event.removeprefix("data: "))["error"]
+            assert error["code"] == "content_filter"
+
+    run(test)
+
+
+@pytest.mark.parametrize("kind", [b"text/plain", b""])
+def test_an_answer_of_another_type_is_looked_at_as_well(kind: bytes) -> None:
+    async def test() -> None:
+        sent: list[Message] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        async def receive() -> Message:
+            return {"type": "http.disconnect"}
+
+        rules = GuardRules.model_validate({"response": {"email": "mask"}})
+        exchange = Exchange({"method": "POST", "path": CHAT, "headers": []})
+        body = json.dumps({"choices": [{"text": MAIL}]})
+        inner = Response(body, headers={"content-type": kind.decode()})
+        await Guardrails(rules).around(inner, exchange)({"type": "http"}, receive, send)
+        assert b"[EMAIL]" in sent[-1]["body"]
+
+    run(test)
+
+
 def test_a_hook_that_is_not_there_keeps_the_endpoint_from_starting() -> None:
     with pytest.raises(ServingError, match="no_module:f of the guardrails"):
         guarded(request={"hook": "no_module:f"})
@@ -369,6 +413,32 @@ def test_where_nobody_takes_it_the_next_step_answers() -> None:
         # Nobody listens there any more.
         answer = await asked("person", "template", url=url)
         assert answer.headers["x-assay-fallback"] == "template"
+
+    run(test)
+
+
+def test_a_webhook_that_never_ends_its_answer_keeps_nobody_waiting() -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        # A byte of a head now and then: no pause is as long as the limit.
+        with suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(b"H")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+        writer.close()
+        left.set()
+
+    left = asyncio.Event()
+
+    async def test() -> None:
+        server = await asyncio.start_server(drip, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        handoff = Handoff(f"http://127.0.0.1:{port}/hook", 0.1)
+        async with asyncio.timeout(SECONDS_AT_MOST):
+            assert not await handoff.hand_over("person-1", MODEL, None)
+            await left.wait()
+        server.close()
 
     run(test)
 

@@ -219,3 +219,14 @@ def test_a_refusal_at_the_very_end_of_a_stream_is_said() -> None:
 def test_an_event_that_is_neither_answer_nor_error_does_not_pass(data: bytes) -> None:
     sent = passed(filter_of(**MASKS), b"data: " + data + b"\n\n" + DONE)
     assert sent == DONE
+
+
+def test_a_completion_that_is_cut_off_gives_out_what_was_held_in_its_own_form() -> None:
+    choice = {"index": 3, "text": "by joe@example.com or a@", "finish_reason": None}
+    document = {"object": "text_completion", "choices": [choice]}
+    stream = b"data: " + json.dumps(document).encode() + b"\n\n"
+    events = passed(filter_of(email="mask"), stream).split(b"\n\n")[:-1]
+    documents = [json.loads(each.removeprefix(b"data: ")) for each in events]
+    choices = [each["choices"][0] for each in documents]
+    assert [each["text"] for each in choices] == ["by [EMAIL] or ", "a@"]
+    assert [each["index"] for each in choices] == [3, 3]

@@ -208,3 +208,25 @@ def test_a_sink_that_fails_stops_neither_answers_nor_other_sinks() -> None:
     seen.end(exchange)
     text = exposed(seen.metrics)
     assert count(text, "assay_requests_total", status="200", **RELEASE) == 1
+
+
+def test_requests_may_begin_and_engines_come_while_somebody_reads() -> None:
+    class Interrupted(Exchange):
+        """One that is asked while another request begins."""
+
+        @property
+        def is_waiting(self) -> bool:
+            seen.begin(scope())
+            return super().is_waiting
+
+    seen = observer()
+    for _ in range(3):
+        seen.metrics.begin(Interrupted(scope()))
+    assert count(exposed(seen.metrics), "assay_requests_in_flight") == 3
+
+
+def test_engines_are_read_by_a_look_and_not_by_whoever_collects() -> None:
+    generations = iter([7])
+    metrics = Metrics(Source(lambda: Figures(generation=next(generations))))
+    metrics.look()
+    assert count(exposed(metrics), "assay_ledger_generation") == 7
