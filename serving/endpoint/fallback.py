@@ -84,8 +84,10 @@ class _ChainedResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer by the first step that can."""
+        # Only where nothing was sent yet can something else answer.
         held = _HeldRefusal(send)
         await self._first(scope, receive, held.take)
+        # No engine read it: a wrong request would be answered as if it were a right one.
         refusal = self._chain.find_refusal() if held.is_held else None
         if refusal is not None:
             await error_response(refusal)(scope, receive, send)
@@ -137,6 +139,7 @@ class _Chain:
         if target is None:
             return None
         name = target.engine.base_name
+        # A table of its own: the base may have no lane under its name.
         lanes = Lanes({name: Lane((Branch(target),))})
         return self._forward(renamed(self._call, name), lanes)
 
@@ -215,6 +218,7 @@ def renamed(call: Call, name: str) -> Call:
 
 def _text_response(call: Call, answer_id: str, text: str) -> Response:
     """A text that no model made, in OpenAI's form."""
+    # "none": it must never be counted or rated as what a release said.
     shared = {
         "id": answer_id,
         "created": int(time.time()),

@@ -55,6 +55,7 @@ class Guardrails:
             body = await asyncio.to_thread(change_texts, body, look.change)
         else:
             body = change_texts(body, look.change)
+        # A hook may be slow, and sees only what patterns let through, masked.
         if self._request_hook is not None and not look.refused_for:
             body = await self._ask_of_request(self._request_hook, body, look)
         note(exchange, "request", look.found)
@@ -89,6 +90,7 @@ class Guardrails:
         return self._response_hook
 
     async def _ask_of_request(self, hook: Hook, body: bytes, look: "_Look") -> bytes:
+        # Asked first, put after that: changing a body cannot wait for a thread.
         verdicts: dict[str, HookVerdict] = {}
         for text in texts_in(body):
             verdict = await hook.ask("request", text)
@@ -138,6 +140,7 @@ class _GuardedResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer; what was found is noted, also where the client leaves."""
         passage = _Passage(self._filter, self._guardrails.response_hook, send)
+        # The exchange is written once the outermost app has seen the end.
         try:
             await self._inner(scope, receive, passage.send)
         finally:

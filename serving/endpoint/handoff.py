@@ -27,6 +27,7 @@ class Handoff:
 
     async def hand_over(self, answer_id: str, model: str, messages: Any) -> bool:
         """Whether somebody took it. `messages` is None where texts are not sent."""
+        # Not in a queue: the next step answers at once.
         if self._running.locked():
             return False
         message = {

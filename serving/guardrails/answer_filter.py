@@ -29,6 +29,7 @@ class AnswerFilter:
         """Whether a stream was ended here: whatever else comes is not sent."""
         self._new_filter = new_filter
         self._filters: dict[int, TextFilter] = {}
+        # Bytes after the last whole event: engines cut where they like.
         self._rest = b""
         # A chunk like those of the engine, for texts that are sent after its last one.
         self._template: dict[str, Any] = {}
@@ -86,6 +87,7 @@ class AnswerFilter:
 
     def _pass_end_of(self, event: bytes) -> bytes:
         """Of an event that cannot be read, the one that the endpoint sent after half of it."""
+        # Texts of a model are JSON: no quotation mark in them can begin a document of its own.
         place = event.rfind(_PREFIX)
         return self._pass_event(event[place:]) if place > 0 else b""
 

@@ -49,6 +49,7 @@ def scan(
     found: list[Match] = []
     decided = len(text)
     for pattern in patterns:
+        # Overlapped: a match whose checksum does not hold must not hide one that begins in it.
         for occurrence in pattern.expression.finditer(
             text, begin, overlapped=True, partial=not is_whole
         ):

@@ -29,6 +29,7 @@ class TextFilter:
         """The kind for which nothing more passes; empty: it passes."""
         self._patterns = patterns
         self._repetition = repetition
+        # What was sent, as far as a pattern may ask what stands before its match.
         self._before = ""
         self._held = ""
         self._latest = ""

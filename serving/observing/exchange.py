@@ -25,6 +25,7 @@ class Exchange:
     """A request from its head to the last byte of its answer. Times are in seconds."""
 
     def __init__(self, scope: Scope) -> None:
+        # Of a request that has no answer with an id of its own.
         self.id = uuid.uuid4().hex
         self.method = str(scope["method"])
         self.path = str(scope["path"])
@@ -46,6 +47,7 @@ class Exchange:
         # Events of a stream: about as many as it has tokens.
         self.events = 0
         self.is_complete = False
+        # A clock that is set back changes no duration; records need the time of day as well.
         self.began = time.monotonic()
         self.began_at = time.time()
         self.seconds = 0.0
@@ -81,6 +83,7 @@ class Exchange:
     def end(self) -> None:
         """Nothing more comes."""
         self.seconds = time.monotonic() - self.began
+        # As nginx writes it: the status that was sent says nothing of an answer cut short.
         if not self.is_complete:
             self.status = _CLIENT_LEFT
 

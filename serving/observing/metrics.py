@@ -28,6 +28,7 @@ class Metrics:
     """The endpoint's metrics, in a registry of their own."""
 
     def __init__(self, source: Source) -> None:
+        # Not the library's global one: two endpoints of one test would share it.
         self._registry = CollectorRegistry()
         self._is_released = source.is_released
         self._codes: set[str] = set()
@@ -154,6 +155,7 @@ class Metrics:
             code = self._bounded(facts.error_code)
             self._errors.labels(*by_release, code).inc()
             return
+        # What was refused or left took as long as its client let it: no time of a model.
         if exchange.status != 200:
             return
         # A stream without text is measured by its end, like any other answer.
@@ -204,6 +206,7 @@ class _Collected:
 
 
 def _route_of(path: str) -> str:
+    # A name of a model in a path is a client's own text.
     if path.startswith("/v1/models/"):
         return "/v1/models"
     return path if path in _ROUTES else OTHER

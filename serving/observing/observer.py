@@ -59,6 +59,7 @@ class Observer:
         # Read: a record that waits for the disk must not keep a megabyte waiting with it.
         exchange.response = bytearray()
         self.metrics.end(exchange, facts)
+        # Each for itself: a sink that fails must not keep the next one from its record.
         for sink in self._sinks:
             try:
                 sink.end(exchange, facts)

@@ -80,6 +80,7 @@ def write_parquet(path: Path, table: Any) -> None:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             pq.write_table(table, file, compression="zstd")
+            # The journal is deleted after this: what replaces it has to be on the disk.
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

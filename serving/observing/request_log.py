@@ -52,6 +52,7 @@ class RequestLog:
         model = "" if label == OTHER else label
         size = len(exchange.request) + len(facts.text)
 
+        # Masking takes milliseconds: it is done in the store's thread.
         def make() -> Row:
             return request_row(
                 exchange,
@@ -107,6 +108,7 @@ class FeedbackLog:
 
 def new_mask() -> Mask:
     """A function that masks whatever has the form of personal data or of a secret."""
+    # Compiled once: it takes tens of milliseconds.
     patterns = everything()
 
     def mask(text: str) -> str:

@@ -76,6 +76,7 @@ class RecordStore:
         self._rows = 0
         self._began = time.monotonic()
         self._complained = -_SECONDS_BETWEEN_COMPLAINTS
+        # A thread of its own: those of the event loop are for what somebody waits for.
         # A daemon: a disk that hangs must not keep the endpoint from ending.
         self._thread = threading.Thread(
             target=self._run, name=f"records of {table.name}", daemon=True
@@ -118,6 +119,7 @@ class RecordStore:
         """What waits, `None` for nothing just now; an empty list where nothing more comes."""
         taken: list[_Waiting | None] = []
         is_closing = self._is_closing.is_set()
+        # It wakes without rows as well: a journal may have become old meanwhile.
         timeout = 0.001 if is_closing else _SECONDS_BETWEEN_LOOKS
         with suppress(queue.Empty):
             while len(taken) < _ROWS_AT_ONCE:
@@ -159,16 +161,19 @@ class RecordStore:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         descriptor = os.open(self._journal, flags, 0o600)
         with os.fdopen(descriptor, "a", encoding="utf-8") as journal:
+            # No fsync: a row is worth a second of a crash, and no wait of a busy disk.
             for line in lines:
                 journal.write(f"{line}\n")
 
     def _begin(self) -> None:
         """What an earlier endpoint left is Parquet from now on."""
+        # Before anything is appended: its last line may be half of one.
         if self._journal.exists():
             self._rotate()
 
     def _rotate(self) -> None:
         """Turn the journal into Parquet, then delete what is too old or too much."""
+        # First: where the disk takes no file, the next try comes when the next one is due.
         self._rows = 0
         self._began = time.monotonic()
         if self._journal.exists():
@@ -177,6 +182,7 @@ class RecordStore:
                 moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
                 path = self._table.folder / f"{self._table.name}-{moment}.parquet"
                 write_parquet(path, table)
+            # Last: killed before this, rows are there twice, and none is lost.
             self._journal.unlink()
         prune(self._table)
 

@@ -3,6 +3,7 @@
 Nothing of OpenTelemetry's global state is used: other libraries of the process trace nothing by it.
 """
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 from core.errors import ServingError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _NANOSECONDS = 1_000_000_000
 # Spans that wait for the collector: more are dropped, and no request waits for it.
 _MOST_WAITING = 2_048
-_MILLISECONDS_TO_FLUSH = 2_000
+_SECONDS_TO_END = 2.0
 _SERVER_ERROR = 500
 
 
@@ -37,7 +38,8 @@ class Traces:
         self._metrics = metrics
         self._propagator = TraceContextTextMapPropagator()
         resource = Resource({"service.name": "assay-endpoint"})
-        self._provider = TracerProvider(resource=resource)
+        # Not at exit: `close` does it, with a limit.
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         processor = BatchSpanProcessor(exporter, max_queue_size=_MOST_WAITING)
         self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("assay")
@@ -52,6 +54,7 @@ class Traces:
             return
         from opentelemetry.trace import SpanKind, Status, StatusCode
 
+        # Made once it is over: only then is it known what answered.
         began = int(exchange.began_at * _NANOSECONDS)
         span = self._tracer.start_span(
             f"{exchange.method} {exchange.path}",
@@ -69,8 +72,11 @@ class Traces:
 
     def close(self) -> None:
         """Send what waits, for a moment."""
-        self._provider.force_flush(_MILLISECONDS_TO_FLUSH)
-        self._provider.shutdown()
+        # The library waits half a minute and more for a collector that hangs, whatever limit it
+        # is given; a daemon, because Python would wait for the thread as well.
+        ending = threading.Thread(target=self._provider.shutdown, daemon=True)
+        ending.start()
+        ending.join(_SECONDS_TO_END)
 
     def _context_of(self, exchange: Exchange) -> Any:
         """The caller's span, where its header `traceparent` names one."""
@@ -82,6 +88,7 @@ class Traces:
 
     def _attributes(self, exchange: Exchange, facts: AnswerFacts) -> dict[str, Any]:
         model, release = self._metrics.labels_of(exchange)
+        # Names of OpenTelemetry's conventions where there are some.
         attributes = {
             "http.request.method": exchange.method,
             "http.route": exchange.path,

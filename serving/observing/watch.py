@@ -31,5 +31,6 @@ class WatchedApp:
             # Answered with 500 further out.
             exchange.fail()
             raise
+        # Also of a request whose task is cancelled, or it would be counted as running for ever.
         finally:
             self._observer.end(exchange)
