@@ -93,9 +93,9 @@ def _texts_of_parts(parts: Any) -> list[str] | None:
     """The texts of a list of parts; None where it is anything else, which no engine takes."""
     if not isinstance(parts, list):
         return None
-    texts = [part.get("text") for part in parts if isinstance(part, dict)]
-    are_texts = all(isinstance(text, str) for text in texts)
-    return texts if are_texts and len(texts) == len(parts) else None
+    found = [part.get("text") for part in parts if isinstance(part, dict)]
+    texts = [text for text in found if isinstance(text, str)]
+    return texts if len(texts) == len(parts) else None
 
 
 def _change_at(holder: dict[str, Any], name: str, change: Change) -> bool:
