@@ -10,7 +10,7 @@ from core.errors import ServingError
 from core.lifetime import end_with_the_run
 from core.logs import keep_secrets_out_of_logs
 from core.ready import ready_line
-from serving.listen import format_url, open_socket
+from serving.listen import format_url, is_local, open_socket
 from serving.log import exit_code, say
 from serving.playground.address import publish_address, withdraw_address
 from serving.playground.api import EndpointApi, KeyNeeded, Visitor
@@ -28,6 +28,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
     """Show the page until SIGTERM or Ctrl-C, with errors for the caller."""
     keep_secrets_out_of_logs()
     options = _parser().parse_args(arguments)
+    # `assay up` that was killed must leave no page behind.
     end_with_the_run()
     is_open = options.host not in LOOPBACK
     if is_open:
@@ -38,7 +39,12 @@ def run(arguments: Sequence[str] | None = None) -> None:
 
         app = create_page_app(options.endpoint, needs_key=is_open)
         url = format_url(listener)
-        publish_address(options.home, listener.getsockname()[1])
+        port = listener.getsockname()[1]
+        publish_address(
+            options.home,
+            port,
+            is_local=is_local(listener),
+        )
         try:
             line = ready_line(f"the playground of {options.endpoint}", url)
             serve_page(app, listener, lambda: say(line, sys.stdout))
@@ -53,8 +59,10 @@ async def check_keys(endpoint: str) -> None:
     reaches the page could use it.
     """
     api = EndpointApi(endpoint)
+    # Nobody's address and no key: what anybody would get.
+    anybody = Visitor(address="")
     try:
-        await api.models(Visitor(address=""))
+        await api.models(anybody)
     except KeyNeeded:
         return
     finally:

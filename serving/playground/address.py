@@ -15,6 +15,8 @@ class PlaygroundAddress(Value):
     """A running playground."""
 
     port: int
+    # Whether it listens for this machine alone: others would be led to a port that is closed.
+    is_local: bool
     pid: int
     # Seconds since 1970: the kernel uses a process's number again.
     started: float
@@ -25,10 +27,11 @@ def address_file(home: Path) -> Path:
     return home / "endpoint" / "playground.json"
 
 
-def publish_address(home: Path, port: int) -> None:
+def publish_address(home: Path, port: int, *, is_local: bool) -> None:
     """Say that this process is the playground of that home."""
     address = PlaygroundAddress(
         port=port,
+        is_local=is_local,
         pid=os.getpid(),
         started=psutil.Process().create_time(),
     )
@@ -37,16 +40,23 @@ def publish_address(home: Path, port: int) -> None:
 
 
 def withdraw_address(home: Path) -> None:
-    """Say that it ends."""
-    address_file(home).unlink(missing_ok=True)
+    """Say that it ends, where no other playground of the home has said since that it runs."""
+    address = _read(home)
+    if address is not None and address.pid == os.getpid():
+        address_file(home).unlink(missing_ok=True)
 
 
-def running_port(home: Path) -> int | None:
-    """Its port; None where none runs, also where one was killed."""
+def running_playground(home: Path) -> PlaygroundAddress | None:
+    """Where it listens; None where none runs, also where one was killed."""
+    address = _read(home)
+    if address is None or not is_alive(address.pid, address.started):
+        return None
+    return address
+
+
+def _read(home: Path) -> PlaygroundAddress | None:
     try:
-        address = PlaygroundAddress.read(address_file(home))
+        return PlaygroundAddress.read(address_file(home))
+    # Without a file none runs, and a damaged one leads nowhere.
     except DamagedFile:
         return None
-    if not is_alive(address.pid, address.started):
-        return None
-    return address.port

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,15 @@ from pipelines.values.dataset import Message
 _KEY = re.compile(r"[\x21-\x7e]{1,512}")
 # Between two pieces of an answer: a queue may be long, and an endpoint that hangs is not.
 _TIMEOUT = httpx.Timeout(120.0, connect=5.0)
+# A list takes no model: where it is not there at once, it is better said than waited for.
+_SECONDS_FOR_MODELS = 5.0
 _UNAUTHORIZED = 401
+# What `x-assay-release` says where a fixed text or a note to a person stands in for an answer.
+_NO_MODEL = "none"
+# `InvalidURL` is none of httpx's own errors of a request.
+_UNREACHED = (httpx.HTTPError, httpx.InvalidURL)
+# What reading JSON of another form than OpenAI's raises; deep nesting the last one.
+_MISREAD = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 class KeyNeeded(ServingError):
@@ -65,19 +73,30 @@ class Answer:
     is_whole: bool = False
 
     @property
+    def is_of_model(self) -> bool:
+        """Whether a model wrote it: the endpoint may answer with a fixed text where none can."""
+        return self.release != _NO_MODEL
+
+    @property
     def can_be_rated(self) -> bool:
         """Whether it is whole, and has a name by which a rating can say which one it is."""
         is_named = self.id != ""
-        return self.is_whole and is_named
+        return self.is_whole and is_named and self.is_of_model
 
 
 class EndpointApi:
     """An endpoint of OpenAI's HTTP at `url`, such as `http://127.0.0.1:8080/v1`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(
+        self, url: str, seconds_for_models: float = _SECONDS_FOR_MODELS
+    ) -> None:
         self.url = url.rstrip("/")
+        self._seconds_for_models = seconds_for_models
         self._http = httpx.AsyncClient(
             timeout=_TIMEOUT,
+            # The page's server bounds its visitors. httpx lets 100 ask, and the others would hear
+            # that nothing answers.
+            limits=httpx.Limits(max_connections=None),
             # A proxy that the environment names has no business with it.
             trust_env=False,
         )
@@ -85,21 +104,29 @@ class EndpointApi:
     async def models(self, visitor: Visitor) -> tuple[ServedModel, ...]:
         """What answers now, the tuned ones first.
 
-        `KeyNeeded` where that takes a key; `ServingError` where nothing answers.
+        `KeyNeeded` where that takes a key; `ServingError` where nothing answers, or no endpoint.
         """
         try:
             reply = await self._http.get(
-                f"{self.url}/models", headers=visitor.headers()
+                f"{self.url}/models",
+                headers=visitor.headers(),
+                timeout=self._seconds_for_models,
             )
-        except httpx.HTTPError as error:
+        except _UNREACHED as error:
             raise self._absent_error(error) from error
         _check_status(reply)
-        models = [_served_model(card) for card in reply.json()["data"]]
+        try:
+            models = [_served_model(card) for card in reply.json()["data"]]
+        except _MISREAD as error:
+            raise ServingError(
+                f"What answers at {self.url} lists no models as OpenAI's API does. "
+                "Give the address of an endpoint, with its /v1."
+            ) from error
         return tuple(sorted(models, key=lambda model: model.is_base))
 
     async def fill(
         self, answer: Answer, messages: Sequence[Message], visitor: Visitor, user: str
-    ) -> AsyncIterator[None]:
+    ) -> AsyncGenerator[None]:
         """Ask, and yield each time that more of the answer is there.
 
         Whatever goes wrong is said in `answer.error`. Leaving early ends the answer.
@@ -123,10 +150,10 @@ class EndpointApi:
                 _check_status(reply)
                 answer.release = reply.headers.get("x-assay-release", "")
                 answer.fingerprint = reply.headers.get("x-assay-fingerprint", "")
-                async for line in reply.aiter_lines():
+                async for line in _lines(reply):
                     if _take(answer, line):
                         yield
-        except httpx.HTTPError as error:
+        except _UNREACHED as error:
             answer.error = str(self._absent_error(error))
         except ServingError as error:
             answer.error = str(error)
@@ -141,7 +168,7 @@ class EndpointApi:
             reply = await self._http.post(
                 f"{self.url}/feedback", json=rating, headers=visitor.headers()
             )
-        except httpx.HTTPError as error:
+        except _UNREACHED as error:
             raise self._absent_error(error) from error
         _check_status(reply)
 
@@ -149,7 +176,7 @@ class EndpointApi:
         """Close its connections."""
         await self._http.aclose()
 
-    def _absent_error(self, error: httpx.HTTPError) -> ServingError:
+    def _absent_error(self, error: Exception) -> ServingError:
         return ServingError(
             f"Nothing answers at {self.url} ({type(error).__name__}). "
             "Start it with `assay up` or `assay serve`."
@@ -159,28 +186,53 @@ class EndpointApi:
 def _served_model(card: Any) -> ServedModel:
     spec = card.get("spec") or {}
     return ServedModel(
-        name=card["id"],
+        name=str(card["id"]),
+        # Other servers than Assay's have no such fields.
         base_digest=spec.get("base_digest", ""),
         is_base=spec.get("adapter_sha256") is None,
     )
 
 
+async def _lines(reply: httpx.Response) -> AsyncIterator[str]:
+    """Each whole line of a stream of events.
+
+    httpx's own lines end at U+2028 and others too, which stand in JSON as they are.
+    """
+    rest = b""
+    async for piece in reply.aiter_bytes():
+        *whole, rest = (rest + piece).split(b"\n")
+        for line in whole:
+            text = line.decode(errors="replace")
+            yield text.removesuffix("\r")
+
+
 def _take(answer: Answer, line: str) -> bool:
-    """Take one line of a stream; whether the answer has changed by it."""
+    """Take one line of a stream; whether the answer has changed by it. `ServingError`: none is."""
     data = line.removeprefix("data: ")
+    # Comments keep a connection open, and say nothing.
     if data == line:
         return False
     if data == "[DONE]":
+        # It ends an answer that failed, too.
         answer.is_whole = not answer.error
         return True
-    event = json.loads(data)
-    if "error" in event:
-        answer.error = event["error"]["message"]
-        return True
-    answer.id = event.get("id", answer.id)
-    for choice in event.get("choices", ()):
-        answer.text += choice["delta"].get("content") or ""
+    try:
+        _take_event(answer, json.loads(data))
+    except _MISREAD as error:
+        raise ServingError(
+            "The endpoint sent something that is no answer in OpenAI's form. Ask again."
+        ) from error
     return True
+
+
+def _take_event(answer: Answer, event: Any) -> None:
+    if "error" in event:
+        answer.error = str(event["error"]["message"])
+        return
+    answer.id = str(event.get("id", answer.id))
+    for choice in event.get("choices", ()):
+        # The first and the last piece have a role or a reason, and no text.
+        answer.text += choice["delta"].get("content") or ""
 
 
 def _check_status(reply: httpx.Response) -> None:
@@ -197,5 +249,6 @@ def _message_of(reply: httpx.Response) -> str:
     """The sentence of an error in OpenAI's form."""
     try:
         return str(reply.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
+    # A proxy between both answers in HTML.
+    except _MISREAD:
         return f"The endpoint answered {reply.status_code} without saying why."

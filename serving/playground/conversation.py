@@ -8,6 +8,7 @@ from serving.playground.api import Answer, ServedModel
 
 MOST_CHARACTERS = 20_000
 """Of one question."""
+# Each question sends all earlier ones again, and a browser draws every card.
 _MOST_EXCHANGES = 200
 
 
@@ -40,13 +41,15 @@ class Conversation:
     def messages(self, side: int) -> list[Message]:
         """What one side is asked now: everything that it has answered whole, and the last question.
 
-        An answer that broke off would be taken for what the model wanted to say.
+        An answer that broke off, or that no model gave, would be taken for what the model wanted
+        to say.
         """
         *earlier, last = self.exchanges
         messages: list[Message] = []
         for exchange in earlier:
             answer = _answer_of(exchange, side)
-            if answer is not None and answer.is_whole:
+            # Chat templates want turns by turns: a question goes with its answer.
+            if answer is not None and answer.is_whole and answer.is_of_model:
                 messages.append(Message(role="user", content=exchange.question))
                 messages.append(Message(role="assistant", content=answer.text))
         messages.append(Message(role="user", content=last.question))
@@ -60,7 +63,9 @@ def first_choice(models: Sequence[ServedModel]) -> tuple[str | None, str | None]
     """
     if not models:
         return None, None
+    # Tuned ones are listed first.
     first = models[0]
+    # Another base beside it would show what the base changed, and not what tuning did.
     bases = [
         model.name
         for model in models[1:]
@@ -70,6 +75,7 @@ def first_choice(models: Sequence[ServedModel]) -> tuple[str | None, str | None]
 
 
 def _answer_of(exchange: Exchange, side: int) -> Answer | None:
+    # The second side may have been chosen after this question.
     if side < len(exchange.answers):
         return exchange.answers[side]
     return None

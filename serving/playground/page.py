@@ -5,7 +5,7 @@ Whatever a model or the endpoint says is put into labels, whose text a browser n
 
 import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -22,23 +22,30 @@ from serving.playground.conversation import (
 )
 
 _TEXT = "whitespace-pre-wrap break-words w-full"
+# Longer than an endpoint is waited for that does not say what it serves: the page then says so.
+_SECONDS_TO_DRAW = 15.0
 
 
 def create_page_app(endpoint: str, *, needs_key: bool) -> FastAPI:
     """The app of the page. With `needs_key` it asks nobody's questions without an API key."""
+    # No documents: this is no interface for programs, which ask the endpoint itself.
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    # One for all visitors, whose keys travel with each request and stay in no connection.
     api = EndpointApi(endpoint)
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @ui.page("/", title="Assay playground", dark=None)
+    @ui.page(
+        "/", title="Assay playground", dark=None, response_timeout=_SECONDS_TO_DRAW
+    )
     async def playground() -> None:
         client = ui.context.client
         page = Page(api, client.ip, needs_key=needs_key)
-        await page.draw()
+        # First: a visitor may leave while the page is drawn.
         client.on_delete(page.stop)
+        await page.draw()
 
     ui.run_with(app, title="Assay playground", show_welcome_message=False)
     return app
@@ -74,6 +81,7 @@ class Page:
 
     async def stop(self) -> None:
         """End the answers that still arrive."""
+        # The endpoint's client leaves with its task, and the engine stops.
         for task in self._asking:
             task.cancel()
 
@@ -116,6 +124,7 @@ class Page:
         self._say("" if models else "Nothing answers yet: release a version first.")
         names = [model.name for model in models]
         first, second = first_choice(models)
+        # What a visitor chose stays chosen for as long as it answers.
         is_new = self._first.value not in names
         self._first.set_options(names, value=first if is_new else self._first.value)
         is_kept = self._second.value in names
@@ -123,20 +132,32 @@ class Page:
         self._second.set_options(names, value=second if is_new else kept)
 
     async def _ask_for_models(self) -> Any:
+        # Nobody's question is asked on the page's own account.
         if self._needs_key and not self._visitor.key:
             raise KeyNeeded("Give your API key.")
         return await self._api.models(self._visitor)
 
     async def _take_key(self) -> None:
+        # The old one may still be asking, with the key that it had.
         address = self._visitor.address
         key = self._key.value or ""
-        self._visitor = Visitor(address, key)
+        self._visitor = Visitor(
+            address,
+            key,
+        )
 
     async def _ask(self) -> None:
         """Ask every model that is chosen, all at once."""
-        question = (self._question.value or "")[:MOST_CHARACTERS].strip()
-        names = [name for name in (self._first.value, self._second.value) if name]
-        if not question or not names or self._asking:
+        # The browser keeps to the length; what is no browser need not.
+        text = (self._question.value or "")[:MOST_CHARACTERS]
+        question = text.strip()
+        chosen = (self._first.value, self._second.value)
+        names = [name for name in chosen if name]
+        # Ctrl and Enter still work where the button is greyed out.
+        if not question or self._asking:
+            return
+        if not names:
+            self._say("Choose a model: nothing is asked yet.")
             return
         if self._needs_key and not self._visitor.key:
             self._say("Give your API key.")
@@ -152,6 +173,7 @@ class Page:
         await self._gather(exchange, shown)
 
     async def _gather(self, exchange: Exchange, shown: "ShownExchange") -> None:
+        # A task a side: a slow one does not hold up the other, and each can be stopped.
         sides = range(len(exchange.answers))
         self._asking = [
             asyncio.create_task(self._fill(side, exchange, shown)) for side in sides
@@ -178,18 +200,16 @@ class Page:
             answer.error = "Stopped."
             raise
         finally:
+            # Also what went wrong is on the card.
             card.update()
 
-    async def _rate(self, answer: Answer, score: int) -> str:
-        """Rate it; what came of that, for people."""
-        try:
-            await self._api.rate(answer, score, self._visitor)
-        except ServingError as error:
-            return str(error)
-        return "Rated as good." if score > 0 else "Rated as bad."
+    async def _rate(self, answer: Answer, score: int) -> None:
+        # With the key of now: an answer is rated by whoever sits there.
+        await self._api.rate(answer, score, self._visitor)
 
     async def _begin(self) -> None:
         """Begin a new conversation: nothing of this one is asked again."""
+        # A new value: what still arrives is written into the old one.
         await self.stop()
         self._conversation = Conversation()
         self._new_user()
@@ -205,10 +225,14 @@ class Page:
         self._notice.set_text(sentence)
 
 
+Rate = Callable[[Answer, int], Awaitable[None]]
+"""Rates an answer as good (1) or bad (-1); `ServingError` where that is not taken."""
+
+
 class ShownExchange:
     """One question, and a card for each answer to it."""
 
-    def __init__(self, exchange: Exchange, rate: Callable[[Answer, int], Any]) -> None:
+    def __init__(self, exchange: Exchange, rate: Rate) -> None:
         with ui.column().classes("w-full gap-2"):
             question = ui.label(exchange.question)
             question.classes(f"{_TEXT} font-medium")
@@ -221,7 +245,8 @@ class ShownExchange:
 class AnswerCard:
     """One answer, who gave it, and how good it was."""
 
-    def __init__(self, answer: Answer, rate: Callable[[Answer, int], Any]) -> None:
+    def __init__(self, answer: Answer, rate: Rate) -> None:
+        # The same value that the answer's task fills: `update` shows what it is by then.
         self._answer = answer
         self._rate = rate
         self._is_rated = False
@@ -251,15 +276,26 @@ class AnswerCard:
         button.props(f'flat round dense aria-label="{name}"')
 
     async def _give(self, score: int) -> None:
-        # At once: an answer is rated once.
+        # At once, so that a second click finds no button: an answer is rated once.
         self._is_rated = True
         self.update()
-        self._rated.set_text(await self._rate(self._answer, score))
+        try:
+            await self._rate(self._answer, score)
+        except ServingError as error:
+            # A rating that was lost may be given again.
+            self._is_rated = False
+            self.update()
+            self._rated.set_text(str(error))
+            return
+        self._rated.set_text("Rated as good." if score > 0 else "Rated as bad.")
 
 
 def _describe_source(answer: Answer) -> str:
     """Which version answers, and its fingerprint."""
+    # Not before the headers are there, and never of a server that is not Assay's.
     if not answer.release:
         return ""
+    if not answer.is_of_model:
+        return "a fixed text, since no model answered"
     what = "the base" if answer.release == "base" else f"version {answer.release}"
     return f"{what} · {answer.fingerprint}"

@@ -20,6 +20,7 @@ from serving.refusal import Refusal
 if TYPE_CHECKING:
     import uvicorn
 
+# An open page never ends by itself: its websocket is closed then.
 _SECONDS_TO_FINISH = 3
 _MOST_CONNECTIONS = 512
 # Bytes of one message of a browser: the longest question, with room for its frame.
@@ -46,6 +47,7 @@ class OwnPagesOnly:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request or websocket."""
+        # The server's own start and end: nobody asks.
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
@@ -66,6 +68,7 @@ def check_origin(scope: Scope) -> None:
     if origin is None:
         return
     own = headers.get("host", "")
+    # Without the scheme: a proxy with TLS before this server is another one to the browser.
     if origin.partition("://")[2].lower() != own.lower():
         raise Refusal(
             f"The page {origin[:100]!r} may not use this playground. Open its own page.",
@@ -116,6 +119,7 @@ def serve_page(
 
 async def _refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket":
+        # Before it is accepted, this is answered by 403.
         await send({"type": "websocket.close", "code": 1008})
         return
     response = error_response(refusal)

@@ -34,6 +34,15 @@ class StandInEndpoint:
     breaks_off: bool = False
     refuses: str = ""
     never_ends: bool = False
+    lists: str = ""
+    """What it gives instead of its models."""
+    takes_no_rating: str = ""
+    """Why it takes none."""
+    seconds_to_list: float = 0.0
+    release: str = ""
+    """Which release it says that it is, whatever was asked."""
+    events: tuple[str, ...] = ()
+    """What it sends instead of an answer, line by line."""
     url: str = ""
     asked: list[dict[str, Any]] = field(default_factory=list)
     addresses: list[str] = field(default_factory=list)
@@ -61,6 +70,9 @@ class StandInEndpoint:
 
         @app.get("/v1/models")
         async def models(request: Request) -> Response:
+            await asyncio.sleep(self.seconds_to_list)
+            if self.lists:
+                return Response(self.lists)
             return self._unauthorized(request) or JSONResponse({"data": self._cards()})
 
         @app.post("/v1/chat/completions")
@@ -69,6 +81,8 @@ class StandInEndpoint:
 
         @app.post("/v1/feedback")
         async def feedback(request: Request) -> Response:
+            if self.takes_no_rating:
+                return error(503, self.takes_no_rating)
             rating = await request.json()
             if any(each["id"] == rating["id"] for each in self.ratings):
                 return error(409, "That answer was rated already: rate another one.")
@@ -102,7 +116,7 @@ class StandInEndpoint:
             return error(503, self.refuses)
         model = asked["model"]
         headers = {
-            "x-assay-release": "base" if model == BASE else "3",
+            "x-assay-release": self.release or ("base" if model == BASE else "3"),
             "x-assay-fingerprint": f"fp_{model}",
         }
         return StreamingResponse(
@@ -110,12 +124,17 @@ class StandInEndpoint:
         )
 
     async def _events(self, model: str) -> AsyncIterator[str]:
+        for line in self.events:
+            yield f"{line}\n"
+        if self.events:
+            return
         answer_id = f"chatcmpl-{uuid.uuid4().hex}"
         text = self.answers[model]
         for piece in text.split(" "):
             delta = {"content": piece if piece == text.split(" ")[0] else f" {piece}"}
             event = {"id": answer_id, "choices": [{"delta": delta}]}
-            yield f"data: {json.dumps(event)}\n\n"
+            # Letters as they are, as an engine writes them.
+            yield f"data: {json.dumps(event, ensure_ascii=False)}\n\n"
         try:
             # Written on: that a client has left is noticed when it is written to.
             while self.never_ends:

@@ -72,6 +72,74 @@ def test_an_answer_that_breaks_off_is_not_whole(endpoint: StandInEndpoint) -> No
     assert not answer.can_be_rated
 
 
+def test_an_answer_may_hold_what_ends_a_line_elsewhere(
+    endpoint: StandInEndpoint,
+) -> None:
+    text = "one\u2028two\u2029three\x85four \u00e4"
+    endpoint.answers[TUNED] = text
+    answer, _ = ask(endpoint)
+    assert (answer.text, answer.error) == (text, "")
+    assert answer.is_whole
+
+
+@pytest.mark.parametrize(
+    "event",
+    ["{", "[]", "7", "{}}", '{"error": "x"}', '{"choices": [{}]}', "[" * 100_000],
+    ids=["half", "list", "number", "two", "error", "choice", "deep"],
+)
+def test_an_event_of_another_form_ends_the_answer_with_a_sentence(
+    endpoint: StandInEndpoint, event: str
+) -> None:
+    endpoint.events = (f"data: {event}", "", "data: [DONE]", "")
+    answer, _ = ask(endpoint)
+    assert "no answer in OpenAI's form" in answer.error
+    assert not answer.is_whole
+
+
+@pytest.mark.parametrize("listed", ["<html>", "[]", '{"data": [7]}', '{"data": null}'])
+def test_what_lists_no_models_is_no_endpoint(
+    endpoint: StandInEndpoint, listed: str
+) -> None:
+    endpoint.lists = listed
+    with pytest.raises(ServingError, match="lists no models as OpenAI's"):
+        models_of(endpoint)
+
+
+def test_an_endpoint_that_hangs_is_not_waited_for(endpoint: StandInEndpoint) -> None:
+    endpoint.seconds_to_list = 2.0
+
+    async def ask_for_models() -> None:
+        async with aclosing(EndpointApi(endpoint.url, 0.1)) as api:
+            await api.models(ANN)
+
+    with pytest.raises(ServingError, match="ReadTimeout"):
+        asyncio.run(ask_for_models())
+
+
+def test_a_text_that_no_model_wrote_is_not_rated(endpoint: StandInEndpoint) -> None:
+    endpoint.release = "none"
+    answer, _ = ask(endpoint)
+    assert answer.is_whole
+    assert not answer.can_be_rated
+
+
+def test_more_visitors_than_a_hundred_are_answered_at_once(
+    endpoint: StandInEndpoint,
+) -> None:
+    endpoint.never_ends = True
+
+    async def ask_all() -> None:
+        async with aclosing(EndpointApi(endpoint.url)) as api:
+            streams = [api.fill(Answer(TUNED), QUESTION, ANN, "a") for _ in range(120)]
+            async with asyncio.timeout(30):
+                await asyncio.gather(*(anext(each) for each in streams))
+            for each in streams:
+                await each.aclose()
+
+    asyncio.run(ask_all())
+    assert len(endpoint.asked) == 120
+
+
 def test_a_refusal_is_said_in_the_endpoint_s_own_words(
     endpoint: StandInEndpoint,
 ) -> None:
@@ -121,6 +189,11 @@ def test_an_endpoint_that_is_away_is_named() -> None:
     assert "Nothing answers at http://127.0.0.1:1/v1" in ask(away)[0].error
     with pytest.raises(ServingError, match="assay up"):
         models_of(away)
+    # httpx says of an address that is none by an error of another family.
+    nowhere = StandInEndpoint(url="http://[::1")
+    assert "Nothing answers at http://[::1" in ask(nowhere)[0].error
+    with pytest.raises(ServingError, match="InvalidURL"):
+        models_of(nowhere)
 
 
 def test_a_page_for_others_needs_an_endpoint_that_asks_for_keys(

@@ -34,6 +34,15 @@ def test_an_answer_that_is_not_whole_is_not_sent_again() -> None:
     assert said(conversation, 0) == ["user: again"]
 
 
+def test_a_fixed_text_is_not_sent_as_something_that_the_model_said() -> None:
+    conversation = Conversation()
+    first = conversation.ask("hello", ["tuned"])
+    whole(conversation, "No model answers at this moment.")
+    first.answers[0].release = "none"
+    conversation.ask("again", ["tuned"])
+    assert said(conversation, 0) == ["user: again"]
+
+
 def test_a_side_that_was_asked_later_begins_there() -> None:
     conversation = Conversation()
     conversation.ask("hello", ["tuned"])

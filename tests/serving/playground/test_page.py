@@ -35,6 +35,10 @@ def test_release_and_base_answer_side_by_side_and_an_answer_is_rated(
     page.ask("Write one shell command with tar: extract a .gz archive")
     page.until_it_says("tar -xzf a.tar.gz", "I am a model.", f"version 3 · fp_{TUNED}")
     page.until_it_says(f"the base · fp_{BASE}")
+    standin.takes_no_rating = "The disk of ratings is full."
+    page.press("Good answer")
+    page.until_it_says("The disk of ratings is full.")
+    standin.takes_no_rating = ""
     page.press("Good answer")
     page.until_it_says("Rated as good.")
     page.keep("playground", 620)

@@ -16,7 +16,7 @@ from serving.playground.address import (
     PlaygroundAddress,
     address_file,
     publish_address,
-    running_port,
+    running_playground,
     withdraw_address,
 )
 from serving.playground.server import OwnPagesOnly
@@ -83,7 +83,7 @@ def endpoint(tmp_path: Path) -> TestClient:
 def test_the_endpoint_leads_a_browser_to_the_page_that_runs(
     endpoint: TestClient, tmp_path: Path
 ) -> None:
-    publish_address(tmp_path, 8081)
+    publish_address(tmp_path, 8081, is_local=False)
     answer = endpoint.get("/?x=1")
     assert answer.status_code == 307
     assert answer.headers["location"] == "http://models.example:8081/"
@@ -91,13 +91,36 @@ def test_the_endpoint_leads_a_browser_to_the_page_that_runs(
     assert "assay playground" in endpoint.get("/").text
 
 
+def test_who_asks_from_elsewhere_is_led_to_no_page_of_this_machine_alone(
+    endpoint: TestClient, tmp_path: Path
+) -> None:
+    publish_address(tmp_path, 8081, is_local=True)
+    assert "assay playground" in endpoint.get("/").text
+    for name in ("localhost", "127.0.0.1", "[::1]"):
+        answer = endpoint.get("/", headers={"host": f"{name}:8080"})
+        assert answer.headers["location"] == f"http://{name}:8081/"
+
+
+def test_a_page_that_ends_leaves_the_address_of_one_that_began_after_it(
+    tmp_path: Path,
+) -> None:
+    publish_address(tmp_path, 8081, is_local=True)
+    mine = PlaygroundAddress.read(address_file(tmp_path))
+    later = mine.model_copy(update={"pid": os.getppid(), "port": 8082})
+    write_private(address_file(tmp_path), later.model_dump_json())
+    withdraw_address(tmp_path)
+    assert PlaygroundAddress.read(address_file(tmp_path)) == later
+
+
 def test_a_page_that_was_killed_is_led_to_by_nobody(
     endpoint: TestClient, tmp_path: Path
 ) -> None:
     started = psutil.Process().create_time()
-    earlier = PlaygroundAddress(port=8081, pid=os.getpid(), started=started - 60)
+    earlier = PlaygroundAddress(
+        port=8081, is_local=False, pid=os.getpid(), started=started - 60
+    )
     write_private(address_file(tmp_path), earlier.model_dump_json())
-    assert running_port(tmp_path) is None
+    assert running_playground(tmp_path) is None
     assert endpoint.get("/").status_code == 200
     write_private(address_file(tmp_path), "{")
     assert endpoint.get("/").status_code == 200
