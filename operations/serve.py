@@ -69,6 +69,7 @@ def run_playground(endpoint: str, host: str, port: int) -> None:
 
     `ServingError` where it would be open to everybody, or the port is taken.
     """
+    # Imported here: `assay serve` needs none of it.
     from serving.playground.__main__ import run
 
     home = find_project(Settings().home).home

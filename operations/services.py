@@ -69,6 +69,7 @@ class Ports:
 def services(project: Project, ports: Ports) -> tuple[Service, ...]:
     """Give the services whose packages are installed, in the order in which they are shown."""
     own_mlflow = (_mlflow(project, ports.mlflow),)
+    # Nobody pays for the page who does not use it.
     wants_page = ports.playground is not None
     declared = (
         *(() if ports.is_mlflow_the_teams else own_mlflow),
@@ -79,6 +80,7 @@ def services(project: Project, ports: Ports) -> tuple[Service, ...]:
         _controller(project.home, ports),
         *((_playground(project.home, ports),) if wants_page else ()),
     )
+    # A part that is not installed is left out, and the others run without it.
     return tuple(service for service in declared if _is_installed(_module_of(service)))
 
 
@@ -137,6 +139,7 @@ def _playground(home: Path, ports: Ports) -> Service:
         "playground",
         _command("serving.playground", *places, "--endpoint", endpoint),
         lambda: environment,
+        # A page that is opened before that would show that nothing answers.
         after=("endpoint",),
         port=ports.playground,
         health=f"http://{LOOPBACK}:{ports.playground}/healthz",

@@ -15,6 +15,7 @@ _MOST_CANARIES = 5
 
 def show_canaries(facts: Facts) -> str:
     """Draw every canary whose counts were kept; empty where there is none."""
+    # A release without a canary, or from before counts were kept, has none.
     kept = [(begun, looks) for begun, looks in facts.canaries.items() if looks]
     if not kept:
         return ""
@@ -27,10 +28,16 @@ def show_canaries(facts: Facts) -> str:
     ]
     for begun, looks in kept[-_MOST_CANARIES:]:
         parts.append(element("h3", shown(_heading(begun, looks))))
-        steps = _steps(looks)
-        figures = [draw_curve(curve, steps) for curve in _curves(looks)]
-        parts.append(element("div", "".join(figures), class_="curves"))
+        parts.append(_figures(looks))
     return section("canaries", "Canary", *parts)
+
+
+def _figures(looks: Sequence[CanaryLook]) -> str:
+    # The same steps in each, so that one can look from signal to signal.
+    steps = _steps(looks)
+    figures = [draw_curve(curve, steps) for curve in _curves(looks)]
+    content = "".join(figures)
+    return element("div", content, class_="curves")
 
 
 def _heading(begun: int, looks: Sequence[CanaryLook]) -> str:
@@ -74,6 +81,7 @@ def _steps(looks: Sequence[CanaryLook]) -> tuple[Step, ...]:
     steps: list[Step] = []
     weight: int | None = None
     for look in looks:
+        # Most looks follow each other within one step.
         if look.weight == weight:
             continue
         weight = look.weight
@@ -86,10 +94,13 @@ def _share(name: str) -> Measure:
     """Percent of a side's requests of which that is true."""
 
     def measure(side: SideCounts) -> float | None:
+        # No share yet, and not zero: a side that was asked nothing made no errors.
         if side.requests == 0:
             return None
         count: int = getattr(side, name)
-        return 100 * count / side.requests
+        # A file that was edited may hold more than there were, also more than a float can.
+        among = min(count, side.requests)
+        return 100 * among / side.requests
 
     return measure
 
@@ -98,6 +109,7 @@ def _median(histogram: Histogram, edges: Sequence[float]) -> float | None:
     """The edge that half of the observations are not over; None without any."""
     if histogram.total == 0:
         return None
+    # The endpoint keeps counts and no times, so an edge is all that can be said.
     passed = 0
     for place, edge in enumerate(edges):
         passed += histogram.counts[place]

@@ -39,11 +39,17 @@ def note_look(
     if recorded is None or recorded.canary is None:
         return
     report = endpoint_state.canary(recorded.begun)
+    # Before its first step a canary has no counts: a curve would begin in nothing.
     if report is None or report.step is None:
         return
+    # After the switch every request is the candidate's, whatever its last share was.
     is_baking = report.stage == "bake"
     weight = 100 if is_baking else recorded.canary.weight or 0
-    look = CanaryLook(at=now, weight=weight, report=report)
+    look = CanaryLook(
+        at=now,
+        weight=weight,
+        report=report,
+    )
     # Whatever is wrong with the disk, the release goes on.
     with suppress(OSError):
         _append(_file(home, recorded.begun), look)
@@ -53,11 +59,12 @@ def read_looks(home: Path, begun: int) -> tuple[CanaryLook, ...]:
     """The looks at the release of that entry, oldest first; none where nothing was kept."""
     path = _file(home, begun)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return ()
     looks = []
-    for line in lines:
+    # By `splitlines` a line would end within a detail that holds U+2028.
+    for line in text.split("\n"):
         # A driver that was killed leaves half a line.
         with suppress(ValidationError):
             looks.append(CanaryLook.model_validate_json(line))
@@ -67,6 +74,7 @@ def read_looks(home: Path, begun: int) -> tuple[CanaryLook, ...]:
 def _append(path: Path, look: CanaryLook) -> None:
     if not _is_due(path):
         return
+    # Without `parents`: a home that was deleted stays deleted.
     path.parent.mkdir(mode=0o700, exist_ok=True)
     line = look.model_dump_json()
     with path.open("a", encoding="utf-8") as file:
@@ -79,6 +87,7 @@ def _is_due(path: Path) -> bool:
         facts = path.stat()
     except FileNotFoundError:
         return True
+    # By the file, not by a clock of this process: several drivers may look at one release.
     age = time.time() - facts.st_mtime
     # A clock that was set back has files from the future.
     is_old = not 0 <= age < SECONDS_BETWEEN
@@ -86,4 +95,5 @@ def _is_due(path: Path) -> bool:
 
 
 def _file(home: Path, begun: int) -> Path:
+    # By the entry: a version that is tried again has curves of its own.
     return home / "canaries" / f"{begun}.jsonl"

@@ -41,12 +41,15 @@ def draw_curve(curve: Curve, steps: Sequence[Step]) -> str:
     times = Scale(0.0, _last(points), _LEFT, _WIDTH - _RIGHT)
     numbers = _number_scale(points)
     parts = [*_axes(curve, times, numbers), *_steps(steps, times)]
+    # The candidate last: where both lie over each other, it is the one that is seen.
     for side in ("baseline", "candidate"):
         places = _places(points, side, times, numbers)
+        # A path without a place is no path: browsers report an error.
         if places:
             path = "M" + "L".join(places)
             parts.append(f'<path class="line {side}" d="{path}"/>')
     title = f"{curve.title}: candidate and baseline over time"
+    # For whoever has the page read out.
     name = element("title", shown(title))
     return element(
         "svg",
@@ -58,7 +61,8 @@ def draw_curve(curve: Curve, steps: Sequence[Step]) -> str:
 
 
 def _thinned(points: Sequence[CurvePoint]) -> Sequence[CurvePoint]:
-    every = 1 + len(points) // _MOST_POINTS
+    # Rounded up, so that exactly as many as may be drawn all are.
+    every = max(1, -(-len(points) // _MOST_POINTS))
     thinned = list(points[::every])
     # The last one decided.
     if points and thinned[-1] != points[-1]:
@@ -89,6 +93,7 @@ def _places(
     places = []
     for point in points:
         number = getattr(point, side)
+        # Left out, and not drawn as zero: nothing was measured.
         if number is not None:
             x = times.at(point.seconds)
             places.append(f"{x} {numbers.at(number)}")
@@ -101,6 +106,7 @@ def _axes(curve: Curve, times: Scale, numbers: Scale) -> Iterator[str]:
     yield f'<text x="{_LEFT}" y="12">{shown(curve.title)}</text>'
     yield f'<path class="axis" d="M{_LEFT} {_TOP}V{bottom}H{right}"/>'
     for number in (0.0, numbers.high):
+        # Half of a digit's height lower, beside the axis.
         y = numbers.at(number) + 4
         text = f"{number:.3g}{curve.unit}"
         yield (

@@ -42,10 +42,17 @@ class Endpoint:
         self._limits = limits
         self.fleet = Fleet(home, limits)
         self.follower = Follower(home, limits, self.fleet.match_ledger)
-        source = Source(self.figures, self.fleet.lanes.table_has)
+        # The methods themselves: they are asked anew each time that somebody reads the metrics.
+        source = Source(
+            self.figures,
+            self.fleet.lanes.table_has,
+        )
         self._additions = open_additions(home, source)
+        metrics = self._additions.observer.metrics
+        # Its port is opened now: a taken one ends the start, and no endpoint that answers.
         self._metrics_server = MetricsServer(
-            self._additions.observer.metrics, Settings().metrics_address
+            metrics,
+            Settings().metrics_address,
         )
 
     def state(self) -> EndpointState:
@@ -74,13 +81,16 @@ class Endpoint:
     async def serve(self, listener: socket.socket) -> None:
         """Answer until SIGTERM or Ctrl-C; then take nothing new, and let running answers finish."""
         end_signal = _listen_for_end()
+        # Before anything is loaded: a mistake in it is then said at once.
         settings = PublicSettings.read()
+        # Before the first client: what is released is known then.
         await self.follower.look()
         with suppress(TimeoutError):
             # Clients that connect before this is over wait in the socket's queue, instead of
             # being answered that no engine is ready.
             adoption = self.fleet.wait_until_adopted()
             await asyncio.wait_for(adoption, self._limits.seconds_to_take_over)
+        # On this machine alone, whoever the public port is open to.
         with open_socket("127.0.0.1", 0) as admin_listener:
             scheme = "http" if settings.tls is None else "https"
             serves_at = f"{format_url(listener, scheme)}/v1"
@@ -115,9 +125,14 @@ class Endpoint:
 
     def _create_app(self, listener: socket.socket, settings: PublicSettings) -> FastAPI:
         app = create_app(
-            self.fleet.lanes, self._limits, self._additions, settings.cache_bytes
+            self.fleet.lanes,
+            self._limits,
+            self._additions,
+            settings.cache_bytes,
         )
+        # Here and not among the routes: a preview has no home, and so no page.
         add_front_page(app, self._home)
+        # Last, since it stands around every route.
         guard(app, self._home, settings, is_local=is_local(listener))
         return app
 

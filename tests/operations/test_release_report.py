@@ -27,6 +27,7 @@ from pipelines.values.verdict import (
 from registry.ledger.ledger import open_ledger
 from registry.mlflow.recorded import ModelVersion
 from registry.release.canary_series import CanaryLook
+from registry.report.curves import Curve, CurvePoint, draw_curve
 from registry.report.html import cut, shown
 from registry.report.plot import thin_out
 from tests.support import trials
@@ -143,6 +144,32 @@ def test_a_canary_is_drawn_over_time_beside_its_baseline(folder: Path) -> None:
     assert 'class="line baseline"' not in page.text
     # Where the candidate's share changed, in each of the six pictures.
     assert page.text.count(">25 %<") == 6
+
+
+def test_an_edited_file_of_counts_ends_no_report(folder: Path) -> None:
+    (folder.parent / "home" / "canaries").mkdir(parents=True)
+    # More errors than requests, and more than a float can hold.
+    many = counts(1).model_copy(update={"errors": 10**400})
+    seen = report(2, 7, candidate=many, baseline=counts(1))
+    # A line ends there for Python, and not for JSON.
+    seen = seen.model_copy(update={"replay_detail": "one\u2028two"})
+    line = CanaryLook(at=AT, weight=5, report=seen).model_dump_json()
+    (folder.parent / "home" / "canaries" / "2.jsonl").write_text(line)
+    page = page_of(folder, entry())
+    assert "Release of entry 2: 1 requests of the candidate" in page.words
+    assert ">110 %<" in page.text
+
+
+@pytest.mark.parametrize(("looks", "drawn"), [(299, 299), (300, 300), (301, 151)])
+def test_a_curve_has_every_look_up_to_as_many_as_can_be_told_apart(
+    looks: int, drawn: int
+) -> None:
+    points = tuple(CurvePoint(float(number), 1.0, None) for number in range(looks))
+    picture = draw_curve(Curve("errors", " %", points), ())
+    path = picture.partition('class="line candidate" d="M')[2].partition('"')[0]
+    assert len(path.split("L")) == drawn
+    # The last one decided.
+    assert path.split("L")[-1].startswith("348")
 
 
 def test_each_judged_metric_has_a_plot_of_systems_and_one_of_prompts(
