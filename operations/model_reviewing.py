@@ -35,8 +35,9 @@ def open_model_review(model: str, version: str, extent: "Extent") -> Opened:
 def enter_model_rating(model: str, version: str, judge: "ModelJudge") -> "Entered":
     """Have a language model rate the items of the version's last review, and enter what it said.
 
-    `ReleaseError` where there is no review, that judge rated it already, MLflow shows other texts
-    than were sealed, or the address gives no reply: then nothing is entered.
+    `ReleaseError` where there is no review, the version's author asks, that judge rated it already,
+    MLflow shows other texts than were sealed, or the address gives no reply: then nothing is
+    entered.
     """
     set_library_environment()
     from pipelines.rating.item_judge import identity_of
@@ -50,7 +51,14 @@ def enter_model_rating(model: str, version: str, judge: "ModelJudge") -> "Entere
     with reviewed_version(model, version) as subject:
         ledger = subject.ledger
         records = Records(ledger.state(), ledger.recall)
-        review = find_ratable(subject.version, records, identity)
+        by = By(subject.identity.by, subject.identity.account)
+        review = find_ratable(
+            subject.version,
+            records,
+            identity,
+            by,
+        )
+        # Before the model is asked: of altered texts it would rate something else.
         texts = _sealed_texts(subject, review.plan)
         try:
             replies = ask_model(judge, identity, review.plan, texts)
@@ -59,7 +67,6 @@ def enter_model_rating(model: str, version: str, judge: "ModelJudge") -> "Entere
                 f"The model {judge.model!r} {error}, so that nothing was entered. "
                 "See that its address answers, and have it rate again."
             ) from error
-        by = By(subject.identity.by, subject.identity.account)
         return enter_replies(subject.version, review, replies, by, ledger)
 
 

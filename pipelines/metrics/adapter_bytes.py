@@ -23,6 +23,7 @@ class AdapterBytes:
 
     def row_statistics(self, row: ScoredRow) -> tuple[float, ...]:
         """The adapter's bytes, and one row; `IncompleteEvidence` where nobody measured them."""
+        # Not 0, which would be a saving of everything.
         if row.adapter_bytes is None:
             raise IncompleteEvidence(
                 f"Nobody measured the adapter that answered {row.prompt_id}. "

@@ -79,7 +79,8 @@ def _private_output() -> TextIO:
 def _answers(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     source = Source(request["name"], request["path"], request["source"])
     metric = _within(SECONDS_TO_LOAD, source, lambda: _load(source))
-    yield _describe(metric, source)
+    # Its members may be code as well, which must neither hang nor raise out of here.
+    yield _within(SECONDS, source, partial(_describe, metric, source))
     documents = request["rows"]
     counted = []
     for document in documents:

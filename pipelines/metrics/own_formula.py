@@ -32,6 +32,7 @@ def evaluate_formula(text: str, names: Sequence[str], sums: FloatArray) -> Float
 
     NaN or infinite where a formula has no number, such as 0 / 0; `ValueError` for no formula.
     """
+    # Each time anew: evidence may come from anywhere, and only a parsed formula is safe to follow.
     tree = parse_formula(text, names)
     columns = {}
     for place, name in enumerate(names):
@@ -74,4 +75,5 @@ def _call(call: ast.Call, columns: Mapping[str, FloatArray]) -> Any:
     function = _FUNCTIONS[name]
     if len(numbers) == 1:
         return function(*numbers)
+    # numpy takes two at a time; max and min of more are the same in any order.
     return reduce(function, numbers)

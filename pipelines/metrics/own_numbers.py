@@ -36,6 +36,7 @@ def count_row(metric: Any, row: ScoredRow) -> Numbers:
     formula, names = formula_of(metric)
     _check_form(answer, names)
     numbers = tuple(float(entry) for entry in answer)
+    # What a formula makes of a single row says nothing: its scale is that of sums.
     if formula is None:
         counted, weight = numbers
         _check_mean(metric, counted, weight)
@@ -45,6 +46,7 @@ def count_row(metric: Any, row: ScoredRow) -> Numbers:
 def check_corpora(metric: Any, counted: list[Numbers]) -> None:
     """A formula stays on its scale, and a `corpus` of the class gives what Assay computes."""
     formula, names = formula_of(metric)
+    # Asked to describe itself, a metric is given no row.
     if not counted:
         return
     # The sums after each row: as many different corpora as there are rows.
@@ -82,6 +84,7 @@ def _check_mean(metric: Any, counted: float, weight: float) -> None:
     if metric.worst is None:
         return
     low, high = _scale_of(metric)
+    # A share such as 0.1 + 0.2 is a little off in binary.
     slack = TOLERANCE * metric.scale
     least = low * weight - slack
     most = high * weight + slack

@@ -22,6 +22,7 @@ def list_scorers(variables: Mapping[str, Any]) -> list[Any]:
     module = sys.modules.get(_SCORERS)
     if module is None:
         return []
+    # By identity: one scorer under two names is one metric, and scorers of MLflow may be equal.
     found = {
         id(each): each
         for name, each in variables.items()
@@ -57,6 +58,7 @@ class OfScorer:
         return min(scores), 1.0
 
     def _scores(self, row: ScoredRow) -> Iterator[float]:
+        # Asked once: without references each further call would give the same.
         if not self.compares_answers:
             yield self._score(row.prediction, {})
             return
@@ -86,6 +88,7 @@ def _asked_for(scorer: Any) -> list[str]:
         )
     parameters = inspect.signature(scorer.__call__).parameters
     for name, parameter in parameters.items():
+        # With a default it does without, as the person who wrote it meant it to.
         if name in _GIVEN or parameter.default is not inspect.Parameter.empty:
             continue
         raise Fault(
@@ -97,6 +100,7 @@ def _asked_for(scorer: Any) -> list[str]:
 
 def _number_of(said: Any) -> float:
     """1 for a yes, 0 for a no, and a number as it is; of a `Feedback` what is its value."""
+    # A `Feedback` has a field for it, and then its value is no score.
     error = getattr(said, "error", None)
     if error is not None:
         raise Fault(f"the scorer gives the error {show(error)}")

@@ -83,6 +83,7 @@ class SemanticSimilarity:
 
 def embed_texts(texts: Iterable[str]) -> Vectors:
     """The vector of each text, once."""
+    # Two systems often say the same, and every row of a prompt has its references.
     distinct = list(dict.fromkeys(texts))
     vectors = embed(distinct)
     return dict(zip(distinct, vectors, strict=True))

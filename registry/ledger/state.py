@@ -84,6 +84,9 @@ class RecordedModelRating(Value):
     difference: Interval | None = None
     """As it was counted then: what it shows against the version outlives erased replies."""
     safe_share: Interval | None = None
+    by: str = ""
+    """Who had it rate: they choose what stands behind the address."""
+    account: str | None = None
     key_id: str = ""
     """The key that signed the entry."""
 

@@ -9,6 +9,7 @@ The latest such review counts and not the best one: behind an address another mo
 Where several judges rated the same review, each has half the error of the one before it.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from core.address import shown
@@ -53,13 +54,20 @@ class RatedByBoth:
     given: RecordedModelRating
     judge_number: int
 
+    def is_before(self, given: RecordedModelRating) -> bool:
+        """Whether people and the model had both rated it when `given` was entered."""
+        closed = self.review.rated or 0
+        return max(closed, self.given.generation) < given.generation
+
 
 def replies_of(given: RecordedModelRating, records: Records) -> Replies | None:
     """What the model said; None where it was erased, or is not what the entry names."""
     text = records.recall(given.replies_sha256)
+    # An erased text is as unreadable as a broken one: neither shows anything.
     replies = parse_replies(text or "")
     if replies is None:
         return None
+    # Else a judge could borrow the words of a better one.
     is_same_judge = replies.judge.sha256 == given.judge_sha256
     return replies if is_same_judge else None
 
@@ -74,24 +82,39 @@ def find_calibration(
     version: RatedVersion, given: RecordedModelRating, records: Records
 ) -> Calibrated | str:
     """The latest calibration of the judge that rated `given`, or why there is none."""
+    latest = next(list_calibrations(version, given, records), None)
+    if latest is not None:
+        return latest
     model = version.origin.made.model
-    closed = [
-        review
-        for review in reversed(records.state.reviews)
-        if review.model == model and review.rated is not None
-    ]
-    for review in closed:
-        for number, earlier in enumerate(review.model_ratings, 1):
-            if earlier.judge_sha256 == given.judge_sha256:
-                both = RatedByBoth(review, earlier, number)
-                return calibrate(version, both, records)
     others = []
-    for review in closed:
+    # Only to name what there is: the next step depends on it.
+    for review in _closed_reviews(model, records.state):
         for other in review.model_ratings:
             replies = replies_of(other, records)
             if replies is not None:
                 others.append(replies.judge)
     return _explain_missing(model, replies_of(given, records), others)
+
+
+def list_calibrations(
+    version: RatedVersion, given: RecordedModelRating, records: Records
+) -> Iterator[Calibrated | str]:
+    """Those of the judge that rated `given`, latest first, back to the one that it had then."""
+    model = version.origin.made.model
+    for review in _closed_reviews(model, records.state):
+        for number, earlier in enumerate(review.model_ratings, 1):
+            if earlier.judge_sha256 != given.judge_sha256:
+                continue
+            both = RatedByBoth(review, earlier, number)
+            yield calibrate(version, both, records)
+            # Of older ones nothing was known any more when it rated.
+            if both.is_before(given):
+                return
+
+
+def _closed_reviews(model: str, ledger_state: LedgerState) -> list[RecordedReview]:
+    reviews = reversed(ledger_state.reviews)
+    return [each for each in reviews if each.model == model and each.rated is not None]
 
 
 def _explain_missing(
@@ -129,6 +152,7 @@ def calibrate(
     if plan.criteria_sha256 != replies.judge.criteria_sha256:
         return f"in {place} people were asked by other criteria: calibrate it again"
     origin = records.state.registration(review.model, review.version)
+    # MLflow's numbers begin again where it was lost, and another author's would be asked for.
     if origin is None or origin.made.package_sha256 != review.package_sha256:
         return f"the version of {place} is not on record any more: calibrate it again"
     # Whose ratings count is asked of that version's author.
@@ -172,6 +196,7 @@ def _compare(
 def _people_who_count(
     version: RatedVersion, plan: ReviewPlan, ratings: Ratings
 ) -> list[Rating]:
+    # The number only widens intervals, and who counts does not follow from them.
     count = count_again(version, plan, ratings, number=1)
     names = {rater.name for rater in count.counted}
     return [rating for rating in ratings.ratings if rating.reviewer in names]

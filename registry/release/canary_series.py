@@ -75,6 +75,7 @@ def _append(path: Path, look: CanaryLook) -> None:
     if not _is_due(path):
         return
     # Without `parents`: a home that was deleted stays deleted.
+    # Counts tell how much is asked, which is nobody else's business.
     path.parent.mkdir(mode=0o700, exist_ok=True)
     line = look.model_dump_json()
     with path.open("a", encoding="utf-8") as file:

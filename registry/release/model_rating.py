@@ -8,6 +8,7 @@ entry model_rated ────────────► replies, as said ─�
 Where people were asked about these bytes people decide: a model stands in for nobody who was asked.
 """
 
+from core.account import group_by_person
 from pipelines.rating.count import count_ratings
 from pipelines.rating.model_review import Replies, rated_by, read_replies
 from pipelines.rating.plan import ReviewPlan, parse_plan
@@ -16,6 +17,7 @@ from registry.release.calibration import (
     RATER,
     Records,
     find_calibration,
+    list_calibrations,
     name_of,
     replies_of,
 )
@@ -23,6 +25,7 @@ from registry.release.rated_answers import find_forgery
 from registry.release.rated_by_model import (
     Calibrated,
     RatedByModel,
+    find_against,
     find_model_objection,
 )
 from registry.release.rating import (
@@ -38,17 +41,60 @@ def model_rating(version: RatedVersion, records: Records) -> RatedByModel | None
     # Whoever was asked decides: a review that goes badly must not be left for a model's.
     if any(review.reviewers for _, review in reviews):
         return None
-    limits = version.policy.gates.judge
     latest = None
     for number, review in reviews:
         for given in review.model_ratings:
             found = _rating_of(version, (number, review), given, records)
             found = found.model_copy(update={"reviews": len(reviews)})
             # One that found it worse decides, whichever came last.
-            if find_model_objection(found, limits):
-                return found
+            objecting = _find_objecting(found, version, given, records)
+            if objecting is not None:
+                return objecting
             latest = found
     return latest
+
+
+def _find_objecting(
+    found: RatedByModel,
+    version: RatedVersion,
+    given: RecordedModelRating,
+    records: Records,
+) -> RatedByModel | None:
+    """The rating with a calibration by which it speaks against the version; None where none does.
+
+    Any one since it rated will do. Else whoever dislikes what it found opens another review, has
+    it closed at once, and no calibration counts any more.
+    """
+    limits = version.policy.gates.judge
+    # Each calibration takes time to count, and most judges find nothing against a version.
+    if not find_against(found, limits):
+        return None
+    for calibration in list_calibrations(version, given, records):
+        if isinstance(calibration, Calibrated):
+            changes = {"calibration": calibration, "uncalibrated": ""}
+            each = found.model_copy(update=changes)
+            if find_model_objection(each, limits):
+                return each
+    return None
+
+
+def find_bias(version: RatedVersion, by: str, account: str | None) -> str:
+    """Why this person cannot have a model rate in people's place; empty where they can.
+
+    They choose what answers behind the address, so that the rating is theirs as much as its own.
+    """
+    if version.policy.gates.judge.human_rating.author_may_rate:
+        return ""
+    origin = version.origin
+    # Without both accounts nobody can be told apart from the author.
+    if account is None or origin.account is None:
+        return f"{by!r}, who has it rate, cannot be told from the author"
+    people = version.people
+    author = people.signed(origin.by, origin.account)
+    person = people.signed(by, account)
+    if len(group_by_person((author, person))) == 1:
+        return f"{by!r}, who has it rate, trained the version"
+    return ""
 
 
 def _rating_of(
@@ -66,6 +112,8 @@ def _rating_of(
         return found.model_copy(update={"fault": fault})
     named = found.model_copy(update={"judge": name_of(replies.judge)})
     fault = find_forgery(plan, version.package)
+    # Not asked of a calibration: people's ratings of the same answers speak for that one.
+    fault = fault or find_bias(version, given.by, given.account)
     if fault:
         return named.model_copy(update={"fault": fault})
     return _counted(named, version, (number, plan), replies)

@@ -12,6 +12,7 @@ from registry.ledger.ledger import Ledger
 from registry.ledger.state import RecordedReview
 from registry.release.calibration import RATER, Records
 from registry.release.context import append
+from registry.release.model_rating import find_bias
 from registry.release.rating import RatedVersion, demands_of, numbered_reviews
 from registry.release.reviewing import By
 
@@ -35,9 +36,12 @@ class Entered:
 
 
 def find_ratable(
-    version: RatedVersion, records: Records, judge: JudgeIdentity
+    version: RatedVersion, records: Records, judge: JudgeIdentity, by: By
 ) -> RatableReview:
-    """The version's last review; `ReleaseError` where it has none, or that judge rated it."""
+    """The version's last review; `ReleaseError` where it has none, or that judge rated it.
+
+    Also where a model rates in people's place, and it is the author who has it rate.
+    """
     made = version.origin.made
     place = f"version {made.version} of {made.model}"
     numbered = list(numbered_reviews(version.origin, records.state))
@@ -46,6 +50,7 @@ def find_ratable(
             f"{place} has no review. `assay review open {made.version} --model {made.model}` asks "
             "people, and `--by-model` opens one for a model alone."
         )
+    # The last one, as `assay review close` takes it: an older one was given up.
     number, review = numbered[-1]
     for given in review.model_ratings:
         # Before the model is asked: an answer that cannot be entered is only a temptation.
@@ -54,6 +59,13 @@ def find_ratable(
                 f"A model rated the review of {place} already, at entry {given.generation}. "
                 "Asked again until it suits, it would show nothing."
             )
+    # Beside people it only calibrates: there their ratings show what it is worth.
+    bias = "" if review.reviewers else find_bias(version, by.name, by.account)
+    if bias:
+        raise ReleaseError(
+            f"{place} would be rated in people's place, and {bias}. Have somebody else run "
+            "`assay review rate-by-model`."
+        )
     plan = parse_plan(records.recall(review.plan_sha256) or "")
     if plan is None:
         raise ReleaseError(

@@ -97,6 +97,11 @@ def find_model_objection(rating: RatedByModel, limits: JudgePolicy) -> str:
     # Of one that was never shown to rate as people do, neither a pass nor a rejection.
     if model_limits is None or _calibration_faults(rating, limits, model_limits):
         return ""
+    return find_against(rating, limits)
+
+
+def find_against(rating: RatedByModel, limits: JudgePolicy) -> str:
+    """What the judge found against the version, whether it agrees with people or not."""
     difference, safe_share = rating.difference, rating.safe_share
     if difference is not None and difference.high < 0:
         return (
@@ -119,6 +124,7 @@ def missing_of_model(
     model_limits = limits.model_rating
     if model_limits is None:
         return ["the policy lets no model rate"]
+    # All of them at once: whoever mends one by one asks people once too often.
     faults = _calibration_faults(rating, limits, model_limits)
     faults += _age_faults(rating, model_limits, now)
     return [*faults, *_rating_faults(rating, limits)]
@@ -182,6 +188,7 @@ def _rating_faults(rating: RatedByModel, limits: JudgePolicy) -> list[str]:
     if human.wants == "superior":
         effect = "a gain"
         is_shown = loss > 0
+    # As much as of a person: what cannot see a bad answer cannot see a good one.
     share = human.min_planted_caught
     is_safe = _lower_bound(rating.safe_share) >= human.min_safe_share
     reviews = f"{rating.reviews} reviews of these bytes"
@@ -212,5 +219,6 @@ def _lower_bound(interval: Interval | None) -> float:
     """The lower bound; NaN where there is no interval, or one that is out of order."""
     if interval is None:
         return math.nan
+    # A NaN among them is in no order either.
     is_ordered = interval.low <= interval.estimate <= interval.high
     return interval.low if is_ordered else math.nan

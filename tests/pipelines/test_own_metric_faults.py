@@ -66,6 +66,7 @@ OF_THE_FILE = {
     ): "formula is wrong: 'lost .' is no arith",
     source(MEMBERS + FORMULA.format("none / words")): "none is none of its statistics",
     source(MEMBERS + FORMULA.format("open(lost)")): "open is none of the functions",
+    source(MEMBERS + "    formula = '1'\n    statistics = 5\n"): "it raised TypeError",
     source(MEMBERS + "    formula = 3\n"): "its formula is 3: it has to be a text",
     source(
         MEMBERS + "    formula = '1'\n    statistics = (1,)\n"

@@ -16,7 +16,7 @@ from registry.ledger.ledger import open_ledger
 from registry.ledger.people import without_words_of
 from registry.release.calibration import Records
 from registry.release.context import append
-from registry.release.model_rating import model_rating
+from registry.release.model_rating import find_bias, model_rating
 from registry.release.model_reviewing import enter_replies, find_ratable
 from registry.release.rated_by_model import (
     RatedByModel,
@@ -101,6 +101,13 @@ def test_a_calibrated_model_stands_in_for_people_and_says_how_it_was_calibrated(
         "against 3 people: alpha 1.00, at least 1.00; difference +3.00"
     )
     assert "human" not in text
+    assert rating.calibration is not None
+    unknown = rating.calibration.model_copy(update={"agreement": None})
+    nothing = {"difference": None, "safe_share": None}
+    bare = rating.model_copy(update={**nothing, "calibration": unknown})
+    assert describe_model_rating(bare).endswith("answers against 3 people")
+    no_one = bare.model_copy(update={"calibration": None})
+    assert describe_model_rating(no_one).endswith("/v1")
     limits = LIMITS.gates.judge
     assert find_model_objection(rating, limits) == ""
     off = limits.model_copy(update={"model_rating": None})
@@ -446,6 +453,64 @@ def test_no_later_review_by_a_model_outvotes_one_that_found_it_worse(
     assert describe_model_rating(rating).endswith("; review 2 of these bytes")
 
 
+def calibrate_anew(trial: Trial, number: str, days: float) -> None:
+    """The same judge rates another version beside people; closed after so many days."""
+    trial.ledger.register(number)
+    made = {"version": number, "package_sha256": package(number)}
+    plan = trial.ledger.plan().model_copy(update=made)
+    opened = trial.ledger.open(plan, **made)
+    trial.ledger.model_rates(opened, said(plan, BETTER))
+    people = trial.people if days else {"ann": BETTER}
+    trial.ledger.close(opened, Ratings(ratings=rate(plan, **people)), days)
+
+
+def test_no_later_calibration_takes_back_what_a_model_found(trial: Trial) -> None:
+    trial.calibrate()
+    trial.second = WORSE
+    version = trial.rate_second()
+    limits = LIMITS.gates.judge
+    # Closed at once and by nobody's ratings: a calibration that shows nothing.
+    calibrate_anew(trial, "8", days=0)
+    found = trial.found(version)
+    assert find_model_objection(found, limits)
+    assert found.calibration is not None
+    assert found.calibration.version == "1"
+    calibrate_anew(trial, "9", days=1)
+    found = trial.found(version)
+    assert found.calibration is not None
+    assert found.calibration.version == "9"
+    assert find_model_objection(found, limits)
+
+
+def test_a_judge_that_lost_its_calibration_before_it_rated_rejects_nothing(
+    trial: Trial,
+) -> None:
+    trial.calibrate()
+    calibrate_anew(trial, "9", days=0)
+    trial.second = WORSE
+    found = trial.found(trial.rate_second())
+    assert found.calibration is not None
+    assert found.calibration.version == "9"
+    assert find_model_objection(found, LIMITS.gates.judge) == ""
+    assert trial.missing(found)
+
+
+def test_what_the_author_had_a_model_say_stands_in_for_nobody(trial: Trial) -> None:
+    trial.calibrate()
+    version = trial.ledger.register("2")
+    plan, opened = trial.ledger.open_for_model(version)
+    replies = said(plan, BETTER)
+    trial.ledger.model_rates(opened, replies, by="Lena", account="5 (lena)")
+    (reason,) = trial.missing(trial.found(version))
+    assert reason == "'Lena', who has it rate, trained the version"
+    alone = policy(ModelRatingPolicy(min_items=20), author_may_rate=True)
+    assert find_bias(replace(version, policy=alone), "lena", "5 (lena)") == ""
+    unknown = find_bias(version, "olga", None)
+    assert unknown == "'olga', who has it rate, cannot be told from the author"
+    nobodys = version.origin.model_copy(update={"account": None})
+    assert find_bias(replace(version, origin=nobodys), "olga", "7 (olga)") == unknown
+
+
 def test_to_erase_what_a_model_said_takes_nothing_back(trial: Trial) -> None:
     trial.calibrate()
     version = trial.ledger.register("2")
@@ -498,18 +563,21 @@ def test_what_a_model_said_is_entered_once_with_what_it_came_to(
 ) -> None:
     version, home = on_disk
     ledger = open_ledger(home)
-    by = By("lena", "5 (lena)")
+    by = By("olga", "7 (olga)")
 
     def records() -> Records:
         return Records(ledger.state(), ledger.recall)
 
     with pytest.raises(ReleaseError, match=r"has no review.*--by-model"):
-        find_ratable(version, records(), JUDGE)
+        find_ratable(version, records(), JUDGE, by)
     plan, _ = plan_review(version, (), Extent(12, 14), ledger.state())
     opened = enter_opening(plan, by, ledger)
     with pytest.raises(ReleaseError, match="is a language model's"):
         find_open(version, ledger)
-    review = find_ratable(version, records(), JUDGE)
+    # Whoever trained it would choose what answers behind the address.
+    with pytest.raises(ReleaseError, match="'lena', who has it rate, trained the"):
+        find_ratable(version, records(), JUDGE, By("lena", "5 (lena)"))
+    review = find_ratable(version, records(), JUDGE, by)
     assert (review.recorded.opened, review.plan, review.number) == (opened, plan, 1)
     entered = enter_replies(version, review, said(plan, BETTER), by, ledger)
     assert (entered.generation, entered.asked) == (opened + 1, 32)
@@ -520,7 +588,7 @@ def test_what_a_model_said_is_entered_once_with_what_it_came_to(
     other = JUDGE.model_copy(update={"model": "another"})
     for judge in (JUDGE, other):
         with pytest.raises(ReleaseError, match="rated the review of version 1 of"):
-            find_ratable(version, records(), judge)
+            find_ratable(version, records(), judge, by)
 
 
 def test_beside_people_each_judge_rates_once_and_an_erased_plan_is_named(
@@ -528,20 +596,20 @@ def test_beside_people_each_judge_rates_once_and_an_erased_plan_is_named(
 ) -> None:
     version, home = on_disk
     ledger = open_ledger(home)
-    by = By("lena", "5 (lena)")
+    by = By("olga", "7 (olga)")
     plan, _ = plan_review(version, RATERS, Extent(12, 14), ledger.state())
     enter_opening(plan, by, ledger)
     records = Records(ledger.state(), ledger.recall)
-    review = find_ratable(version, records, JUDGE)
+    review = find_ratable(version, records, JUDGE, by)
     enter_replies(version, review, said(plan, BETTER), by, ledger)
     again = Records(ledger.state(), ledger.recall)
     with pytest.raises(ReleaseError, match="already"):
-        find_ratable(version, again, JUDGE)
+        find_ratable(version, again, JUDGE, by)
     other = JUDGE.model_copy(update={"model": "another"})
-    assert find_ratable(version, again, other).plan == plan
+    assert find_ratable(version, again, other, by).plan == plan
     ledger.erase(review.recorded.plan_sha256)
     with pytest.raises(ReleaseError, match="was erased"):
-        find_ratable(version, again, other)
+        find_ratable(version, again, other, by)
 
 
 def test_what_a_stolen_key_signed_of_a_models_rating_counts_no_more(

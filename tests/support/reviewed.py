@@ -107,7 +107,8 @@ class Reviewed:
         """Enter what a model said of the review of that entry, so many days later."""
         (review,) = (each for each in self.state.reviews if each.opened == opened)
         rating = ModelRated(
-            by="lena",
+            by="olga",
+            account="7 (olga)",
             model=MODEL,
             version=review.version,
             package_sha256=review.package_sha256,
