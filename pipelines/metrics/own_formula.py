@@ -73,7 +73,8 @@ def _call(call: ast.Call, columns: Mapping[str, FloatArray]) -> Any:
     # `parse_formula` lets no other function through, and of one number only those that take one.
     name = ast.unparse(call.func)
     function = _FUNCTIONS[name]
-    if len(numbers) == 1:
-        return function(*numbers)
+    first, *others = numbers
+    if not others:
+        return function(first)
     # numpy takes two at a time; max and min of more are the same in any order.
     return reduce(function, numbers)

@@ -21,8 +21,9 @@ def formula_of(metric: Any) -> tuple[str | None, tuple[str, ...]]:
     formula = getattr(metric, "formula", None)
     if formula is None:
         return None, ()
-    names = getattr(metric, "statistics", ())
-    return formula, tuple(names)
+    statistics = getattr(metric, "statistics", ())
+    names = tuple(statistics)
+    return formula, names
 
 
 def count_row(metric: Any, row: ScoredRow) -> Numbers:
@@ -35,7 +36,8 @@ def count_row(metric: Any, row: ScoredRow) -> Numbers:
         raise Fault("row_statistics changes the row that it is given")
     formula, names = formula_of(metric)
     _check_form(answer, names)
-    numbers = tuple(float(entry) for entry in answer)
+    floats = map(float, answer)
+    numbers = tuple(floats)
     # What a formula makes of a single row says nothing: its scale is that of sums.
     if formula is None:
         counted, weight = numbers
@@ -86,8 +88,10 @@ def _check_mean(metric: Any, counted: float, weight: float) -> None:
     low, high = _scale_of(metric)
     # A share such as 0.1 + 0.2 is a little off in binary.
     slack = TOLERANCE * metric.scale
-    least = low * weight - slack
-    most = high * weight + slack
+    lowest = low * weight
+    highest = high * weight
+    least = lowest - slack
+    most = highest + slack
     # Asked as a pass.
     if least <= counted <= most:
         return
@@ -148,5 +152,7 @@ def _scale_of(metric: Any) -> tuple[float, float]:
     worst = metric.worst
     scale = metric.scale
     if metric.higher_is_better:
-        return worst, worst + scale
-    return worst - scale, worst
+        best = worst + scale
+        return worst, best
+    best = worst - scale
+    return best, worst

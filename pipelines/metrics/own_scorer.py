@@ -52,10 +52,10 @@ class OfScorer:
 
     def row_statistics(self, row: ScoredRow) -> tuple[float, float]:
         """The scorer's number, and one row."""
-        scores = list(self._scores(row))
-        if self.higher_is_better:
-            return max(scores), 1.0
-        return min(scores), 1.0
+        given = self._scores(row)
+        choose = max if self.higher_is_better else min
+        best = choose(given)
+        return best, 1.0
 
     def _scores(self, row: ScoredRow) -> Iterator[float]:
         # Asked once: without references each further call would give the same.
@@ -63,7 +63,8 @@ class OfScorer:
             yield self._score(row.prediction, {})
             return
         for reference in row.references:
-            yield self._score(row.prediction, {"expected_response": reference})
+            expected = {"expected_response": reference}
+            yield self._score(row.prediction, expected)
 
     def _score(self, answer: str, expectations: dict[str, str]) -> float:
         known = {

@@ -38,7 +38,8 @@ class JudgeIdentity(Value):
     @property
     def sha256(self) -> str:
         """What the ledger names it by."""
-        return digest_of_json(self.model_dump())
+        document = self.model_dump()
+        return digest_of_json(document)
 
 
 class Opinion(Value):

@@ -172,7 +172,8 @@ def _by_item(plan: ReviewPlan, replies: Replies) -> dict[tuple[str, bool], Reply
     for reply in replies.replies:
         answer = shown.get(reply.item)
         # About another text it says nothing of this item.
-        if answer == reply.answer_sha256:
+        is_about_it = answer == reply.answer_sha256
+        if is_about_it:
             key = (reply.item, reply.is_control)
             said[key] = reply
     return said

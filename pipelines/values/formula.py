@@ -44,7 +44,8 @@ def parse_formula(text: str, names: Collection[str]) -> ast.expr:
 
 def check_names(names: Sequence[str]) -> None:
     """`ValueError` where two sums have one name, or one has that of a function."""
-    if len(set(names)) != len(names):
+    distinct = set(names)
+    if len(distinct) != len(names):
         raise ValueError("two of its statistics have one name")
     for name in names:
         # A reader could not tell whether log(x) is of the sum or the logarithm.
@@ -96,6 +97,9 @@ def _is_number(part: ast.expr) -> bool:
         return False
     number = part.value
     # True is an int of Python.
-    if isinstance(number, bool) or not isinstance(number, int | float):
+    if isinstance(number, bool):
         return False
-    return abs(number) <= LARGEST
+    if not isinstance(number, int | float):
+        return False
+    size = abs(number)
+    return size <= LARGEST

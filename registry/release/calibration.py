@@ -62,13 +62,15 @@ class RatedByBoth:
 
 def replies_of(given: RecordedModelRating, records: Records) -> Replies | None:
     """What the model said; None where it was erased, or is not what the entry names."""
-    text = records.recall(given.replies_sha256)
+    digest = given.replies_sha256
+    text = records.recall(digest)
     # An erased text is as unreadable as a broken one: neither shows anything.
     replies = parse_replies(text or "")
     if replies is None:
         return None
     # Else a judge could borrow the words of a better one.
-    is_same_judge = replies.judge.sha256 == given.judge_sha256
+    judge = replies.judge
+    is_same_judge = judge.sha256 == given.judge_sha256
     return replies if is_same_judge else None
 
 

@@ -81,7 +81,9 @@ def describe_model_rating(rating: RatedByModel) -> str:
 def _describe_alpha(agreement: Interval | None) -> str:
     if agreement is None:
         return ""
-    return f": alpha {agreement.estimate:.2f}, at least {agreement.low:.2f}"
+    estimate = f"{agreement.estimate:.2f}"
+    low = f"{agreement.low:.2f}"
+    return f": alpha {estimate}, at least {low}"
 
 
 def _describe(interval: Interval, form: str) -> str:
@@ -95,7 +97,10 @@ def find_model_objection(rating: RatedByModel, limits: JudgePolicy) -> str:
     """What a judge that agrees with people found against the version; empty where nothing."""
     model_limits = limits.model_rating
     # Of one that was never shown to rate as people do, neither a pass nor a rejection.
-    if model_limits is None or _calibration_faults(rating, limits, model_limits):
+    if model_limits is None:
+        return ""
+    faults = _calibration_faults(rating, limits, model_limits)
+    if faults:
         return ""
     return find_against(rating, limits)
 
