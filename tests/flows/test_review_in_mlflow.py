@@ -2,14 +2,18 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import TimeoutException
 from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
 from pipelines.rating.collect import SAFE, SCORE
@@ -26,6 +30,9 @@ from tests.support.waiting import SECONDS_AT_MOST
 
 pytestmark = [pytest.mark.ci, needs_chromium]
 REVIEWERS = ("manager", "scientist")
+SUBMIT = "//button[normalize-space()='Submit'][not(@disabled)]"
+SECONDS_TO_DRAW = 20.0
+"""For the page to show what was clicked; after that it is clicked again."""
 PEOPLE = """\
 people:
   rita: {mlflow: [manager], roles: [reviewer]}
@@ -68,33 +75,56 @@ class ReviewPage:
             item = by_id[self._shown()]
             score, is_safe = opinion(item)
             label = "Safe" if is_safe else "Unsafe"
-            self._click(f"//label[normalize-space()='{label}']")
-            self._choose(score)
+            self._wait(partial(self._is_answered, label, score))
             if not rated:
                 self._browser.save_screenshot(str(pictures / "rate-an-answer.png"))
-            self._click("//button[normalize-space()='Submit']")
             rated.add(item.id)
-            self._go_on(rated, len(by_id))
+            places = (item.id, len(rated), len(by_id))
+            self._wait(partial(self._is_counted, *places, label, score))
 
-    def _go_on(self, rated: set[str], total: int) -> None:
-        """Wait until the page counts the rating, after which it goes on by itself."""
-        counted = f"{len(rated)} of {total} reviewed"
-        submit = "//button[normalize-space()='Submit'][not(@disabled)]"
+    def _is_answered(self, label: str, score: int) -> bool:
+        """Answer both questions; whether the page takes the answers now.
 
-        def is_counted() -> bool:
+        A page that draws itself anew forgets what was chosen, and takes nothing then.
+        """
+        if self._browser.find_elements(By.XPATH, SUBMIT):
+            return True
+        self._find(f"//label[normalize-space()='{label}']").click()
+        option = f"//*[@role='option'][normalize-space()='{score}']"
+        if not self._browser.find_elements(By.XPATH, option):
+            self._find("//button[@role='combobox']").click()
+        with suppress(TimeoutException):
+            self._wait(lambda: bool(self._find(option)), SECONDS_TO_DRAW)
+            self._find(option).click()
+        return False
+
+    def _is_counted(
+        self, item: str, rated: int, total: int, label: str, score: int
+    ) -> bool:
+        """Submit what is chosen; whether the page counts it, after which it goes on by itself."""
+        counted = f"{rated} of {total} reviewed"
+        if counted in self._text():
+            return True
+        if self._shown() != item or not self._is_answered(label, score):
+            return False
+        self._find(SUBMIT).click()
+
+        def is_taken() -> bool:
             # After the last one the page may have nothing left to show.
-            is_last = len(rated) == total
-            is_over = not self._browser.find_elements(By.XPATH, submit)
-            return counted in self._text() or (is_last and is_over)
+            is_over = not self._browser.find_elements(By.XPATH, SUBMIT)
+            return counted in self._text() or (rated == total and is_over)
 
-        self._wait(is_counted)
+        # Time to count it, before it is submitted once more.
+        with suppress(TimeoutException):
+            self._wait(is_taken, SECONDS_TO_DRAW)
+            return True
+        return False
+
+    def _find(self, path: str) -> WebElement:
+        return self._browser.find_element(By.XPATH, path)
 
     def _text(self) -> str:
         return self._browser.find_element(By.TAG_NAME, "body").text
-
-    def _choose(self, score: int) -> None:
-        self._click("//button[@role='combobox']")
-        self._click(f"//*[@role='option'][normalize-space()='{score}']")
 
     def _shown(self) -> str:
         fragment = urlsplit(self._browser.current_url).fragment
@@ -109,10 +139,12 @@ class ReviewPage:
 
         self._wait(is_clicked)
 
-    def _wait(self, is_so: Callable[[], bool]) -> None:
-        WebDriverWait(
-            self._browser, SECONDS_AT_MOST, ignored_exceptions=FLEETING
-        ).until(lambda _: is_so())
+    def _wait(
+        self, is_so: Callable[[], bool], seconds: float = SECONDS_AT_MOST
+    ) -> None:
+        WebDriverWait(self._browser, seconds, ignored_exceptions=FLEETING).until(
+            lambda _: is_so()
+        )
 
 
 @dataclass(frozen=True)
