@@ -28,7 +28,8 @@ from tests.support.ratings import Opinion, opinion_of
 from tests.support.reviewing import rate_over_http, sealed_plan
 from tests.support.waiting import SECONDS_AT_MOST
 
-pytestmark = [pytest.mark.ci, needs_chromium]
+# Minutes of clicks: what the pages send is tested over HTTP with every change.
+pytestmark = [pytest.mark.slow, needs_chromium]
 REVIEWERS = ("manager", "scientist")
 SUBMIT = "//button[normalize-space()='Submit'][not(@disabled)]"
 SECONDS_TO_DRAW = 20.0
