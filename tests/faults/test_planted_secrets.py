@@ -114,7 +114,7 @@ def test_a_run_to_a_server_with_a_login_leaves_it_nowhere(
     tiny_base: Path,
     empty_mlflow: Path,
     tmp_path: Path,
-    tmp_path_factory: pytest.TempPathFactory,
+    of_all: Path,
 ) -> None:
     """Twenty rows are too few to train on.
 
@@ -133,9 +133,9 @@ def test_a_run_to_a_server_with_a_login_leaves_it_nowhere(
     assert f"at {url})." in out
     assert traces_in(f"{out}{err}".encode()) == []
     (server_home / "passwords.json").unlink()
-    prefect = list(tmp_path_factory.getbasetemp().glob("prefect*"))
-    assert prefect
-    assert files_with_traces(checkout.root, tmp_path, *prefect) == []
+    prefect = of_all / "prefect"
+    assert list(prefect.rglob("*.db"))
+    assert files_with_traces(checkout.root, tmp_path, prefect) == []
     assert seen == set()
 
 
