@@ -1,7 +1,8 @@
 """`assay review ask-model` and `rate-by-model`: a language model rates what people rate."""
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -17,6 +18,27 @@ MOST_PROMPTS = 500
 """Prompts of one review, at most."""
 
 
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def _asks_a_judge(command: Command) -> Command:
+    """The options that say which model rates; their order on the page is that of the lines."""
+    options = (
+        click.option(
+            "--address", required=True, help="An OpenAI-compatible one, up to /v1."
+        ),
+        click.option("--judge", required=True, help="The model that is asked there."),
+        click.option(
+            "--key-variable",
+            help="The environment variable that holds the key. Default: no key is sent.",
+        ),
+    )
+    # The last decorator that is applied comes first.
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def _judge(address: str, model: str, key_variable: str | None) -> "ModelJudge":
     from pipelines.rating.model_judge import ModelJudge
 
@@ -28,12 +50,7 @@ def _judge(address: str, model: str, key_variable: str | None) -> "ModelJudge":
 @click.command("ask-model")
 @click.argument("version")
 @MODEL
-@click.option("--address", required=True, help="An OpenAI-compatible one, up to /v1.")
-@click.option("--judge", required=True, help="The model that is asked there.")
-@click.option(
-    "--key-variable",
-    help="The environment variable that holds the key. Default: no key is sent.",
-)
+@_asks_a_judge
 @click.option(
     "--prompts",
     type=click.IntRange(2, MOST_PROMPTS),
@@ -89,12 +106,7 @@ def _say_model_rating(found: "ModelRating") -> None:
 @click.command("rate-by-model")
 @click.argument("version")
 @MODEL
-@click.option("--address", required=True, help="An OpenAI-compatible one, up to /v1.")
-@click.option("--judge", required=True, help="The model that is asked there.")
-@click.option(
-    "--key-variable",
-    help="The environment variable that holds the key. Default: no key is sent.",
-)
+@_asks_a_judge
 @click.option("--json", "as_json", is_flag=True, help="One machine-readable line last.")
 def rate_by_model(
     version: str,

@@ -6,7 +6,7 @@ from core.errors import ReleaseError
 from pipelines.rating.count import count_ratings
 from pipelines.rating.item_judge import JudgeIdentity
 from pipelines.rating.model_review import ModelOpinions, Replies, rated_by, read_replies
-from pipelines.rating.plan import ReviewPlan, parse_plan
+from pipelines.rating.plan import ReviewPlan
 from registry.ledger.entries import ModelRated
 from registry.ledger.ledger import Ledger
 from registry.ledger.state import RecordedReview
@@ -14,7 +14,7 @@ from registry.release.calibration import RATER, Records
 from registry.release.context import append
 from registry.release.model_rating import find_bias
 from registry.release.rating import RatedVersion, demands_of, numbered_reviews
-from registry.release.reviewing import By
+from registry.release.reviewing import By, read_sealed_plan
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,8 @@ def find_ratable(
             f"{place} would be rated in people's place, and {bias}. Have somebody else run "
             "`assay review rate-by-model`."
         )
-    plan = parse_plan(records.recall(review.plan_sha256) or "")
-    if plan is None:
-        raise ReleaseError(
-            f"The sealed plan of the review of {place} was erased, so that nobody knows what is to "
-            "be rated. Open another one with `assay review open`."
-        )
+    text = records.recall(review.plan_sha256)
+    plan = read_sealed_plan(text, place, "is to be rated")
     return RatableReview(review, plan, number)
 
 

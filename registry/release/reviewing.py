@@ -143,17 +143,27 @@ def find_open(version: RatedVersion, ledger: Ledger) -> OpenReview:
                 f"The review of {place} is a language model's, and nobody else was asked: "
                 "`assay review rate-by-model` has it rate."
             )
-        plan = parse_plan(ledger.recall(review.plan_sha256) or "")
-        if plan is None:
-            raise ReleaseError(
-                f"The sealed plan of the review of {place} was erased, so that nobody knows what "
-                "was rated. Open another one with `assay review open`."
-            )
+        text = ledger.recall(review.plan_sha256)
+        plan = read_sealed_plan(text, place, "was rated")
         return OpenReview(review, plan, number)
     raise ReleaseError(
         f"No review of {place} is open. `assay review open {made.version} --model {made.model}` "
         "opens one."
     )
+
+
+def read_sealed_plan(text: str | None, place: str, unknown: str) -> ReviewPlan:
+    """The plan of the review of `place`; `ReleaseError` where its text was erased or is none.
+
+    `unknown` is what nobody knows then.
+    """
+    plan = parse_plan(text or "")
+    if plan is None:
+        raise ReleaseError(
+            f"The sealed plan of the review of {place} was erased, so that nobody knows what "
+            f"{unknown}. Open another one with `assay review open`."
+        )
+    return plan
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,6 @@ def create_app(
     app = create_bare_app()
     around = additions or Additions()
     app.add_middleware(WatchedApp, observer=around.observer)
-    started = int(time.time())
     copier = Copier()
     given_answers = GivenAnswers()
     cache = AnswerCache(cache_bytes)
@@ -59,18 +58,7 @@ def create_app(
             raise _nothing_answers_error(lanes)
         return {"status": "ready"}
 
-    @app.api_route("/v1/models", methods=READ)
-    async def models() -> ModelList:
-        names = lanes.ready_targets()
-        cards = [_model_card(lanes, name, started) for name in names]
-        return ModelList(data=tuple(cards))
-
-    @app.api_route("/v1/models/{name}", methods=READ)
-    async def model(name: str) -> ModelCard:
-        check_name(name)
-        if name not in lanes.table:
-            raise not_released_error(name)
-        return _model_card(lanes, name, started)
+    _add_models(app, lanes)
 
     @app.post(CHAT)
     @app.post(COMPLETIONS)
@@ -88,6 +76,23 @@ def create_app(
         add_metrics(app, around.observer.metrics)
     add_document(app)
     return app
+
+
+def _add_models(app: FastAPI, lanes: Lanes) -> None:
+    started = int(time.time())
+
+    @app.api_route("/v1/models", methods=READ)
+    async def models() -> ModelList:
+        names = lanes.ready_targets()
+        cards = [_model_card(lanes, name, started) for name in names]
+        return ModelList(data=tuple(cards))
+
+    @app.api_route("/v1/models/{name}", methods=READ)
+    async def model(name: str) -> ModelCard:
+        check_name(name)
+        if name not in lanes.table:
+            raise not_released_error(name)
+        return _model_card(lanes, name, started)
 
 
 def _add_feedback(app: FastAPI, given_answers: GivenAnswers, around: Additions) -> None:
