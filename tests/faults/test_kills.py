@@ -26,6 +26,7 @@ from tests.support.journey import (
     run_arguments,
     stage_lines,
 )
+from tests.support.processes import children_of, words_of
 from tests.support.waiting import SECONDS_AT_MOST
 
 if TYPE_CHECKING:
@@ -109,8 +110,8 @@ def kill_in_training(checkout: Checkout, process: "subprocess.Popen[str]") -> li
         time.sleep(0.02)
     training = [
         child
-        for child in psutil.Process(process.pid).children(recursive=True)
-        if "fine_tune" in child.cmdline()
+        for child in children_of(process.pid, recursive=True)
+        if "fine_tune" in words_of(child)
     ]
     assert training
     os.kill(process.pid, signal.SIGKILL)

@@ -27,6 +27,7 @@ from tests.support.journey import (
     run_arguments,
     stage_lines,
 )
+from tests.support.processes import children_of, words_of
 from tests.support.waiting import SECONDS_AT_MOST
 
 pytestmark = pytest.mark.ci
@@ -45,8 +46,8 @@ def until(process: "subprocess.Popen[str]", stage: str) -> str:
 def server_of(process: "subprocess.Popen[str]") -> psutil.Process:
     return next(
         child
-        for child in psutil.Process(process.pid).children()
-        if "flows.schedule.prefect_server" in child.cmdline()
+        for child in children_of(process.pid)
+        if "flows.schedule.prefect_server" in words_of(child)
     )
 
 

@@ -30,6 +30,7 @@ from tests.support.journey import (
     run_arguments,
     wait_for_end,
 )
+from tests.support.processes import children_of, words_of
 from tests.support.waiting import SECONDS_AT_MOST
 from tests.support.workshop import Workshop, params
 
@@ -109,8 +110,8 @@ def training_of(
         time.sleep(0.01)
     return next(
         child
-        for child in psutil.Process(process.pid).children(recursive=True)
-        if "fine_tune" in child.cmdline()
+        for child in children_of(process.pid, recursive=True)
+        if "fine_tune" in words_of(child)
     )
 
 

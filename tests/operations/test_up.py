@@ -29,8 +29,8 @@ from operations.system_mark import system_mark
 from registry.mlflow.accounts import passwords_file, read_passwords, service_login
 from registry.mlflow.recorded import CHAMPION
 from registry.mlflow.store import Store
-from tests.support.endpoint_system import words_of
 from tests.support.journey import Checkout, make_checkout
+from tests.support.processes import words_of
 from tests.support.running_system import Up, free_ports, start_up
 from tests.support.waiting import SECONDS_AT_MOST
 

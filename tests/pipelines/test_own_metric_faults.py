@@ -3,7 +3,6 @@
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from core.errors import ParameterError, UnusableRow
@@ -11,6 +10,7 @@ from pipelines.metrics import ScoredRow, own_child
 from pipelines.metrics.own import OwnMetric, count_rows, describe_file
 from pipelines.metrics.own_file import MOST_BYTES, read_metric_file
 from tests.support.own_metrics import COUNTS, MEMBERS, NAME, source, write_metric
+from tests.support.running_system import has_ended
 
 FILE = f"metrics/{NAME}.py"
 FORMULA = "    statistics = ('lost', 'words')\n    formula = {!r}\n"
@@ -224,10 +224,7 @@ def test_a_process_that_a_metric_leaves_behind_is_ended(tmp_path: Path) -> None:
     assert metric.row_statistics(ROWS[0]) == (0.5, 1.0)
     left = [int(pid) for pid in note.read_text(encoding="utf-8").split()]
     assert left
-    _, alive = psutil.wait_procs(
-        [psutil.Process(pid) for pid in left if psutil.pid_exists(pid)], timeout=10
-    )
-    assert [each for each in alive if each.status() != psutil.STATUS_ZOMBIE] == []
+    assert all(has_ended(pid) for pid in left)
 
 
 def test_a_corpus_of_its_own_has_to_be_the_mean(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ import psutil
 
 from pipelines.values.params import parse_assignment
 from tests.support.journey import ROOT, SETTINGS, Checkout
+from tests.support.processes import children_of
 from tests.support.waiting import SECONDS_AT_MOST
 
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
@@ -328,11 +329,9 @@ def plain_environment() -> dict[str, str]:
 
 def end(process: "subprocess.Popen[bytes]") -> None:
     """Stop a process and whatever it started."""
-    below = (
-        psutil.Process(process.pid).children(recursive=True)
-        if process.poll() is None
-        else []
-    )
+    # The number of one that was waited for may be another's by now.
+    has_ended = process.poll() is not None
+    below = [] if has_ended else children_of(process.pid, recursive=True)
     process.terminate()
     try:
         process.wait(timeout=15)

@@ -41,6 +41,7 @@ from serving.client import EndpointClient, endpoint_client
 from serving.endpoint.engine_record import EngineRecord, read_records
 from tests.support.ledgers import begin_release, complete_release, write
 from tests.support.openai_client import openai_client
+from tests.support.processes import children_of, find_process, words_of
 from tests.support.tiny import pack
 from tests.support.waiting import SECONDS_AT_MOST, wait_until
 
@@ -214,13 +215,12 @@ class Running:
 
     def engines(self) -> list[psutil.Process]:
         """Its engine processes: those that it started, and those that it took over."""
-        own = psutil.Process(self.process.pid).children()
-        taken_over = [
-            psutil.Process(record.pid)
-            for record in read_records(self.home)
-            if psutil.pid_exists(record.pid)
-        ]
-        return [each for each in {*own, *taken_over} if "serving" in words_of(each)]
+        processes = set(children_of(self.process.pid))
+        for record in read_records(self.home):
+            taken_over = find_process(record.pid)
+            if taken_over is not None:
+                processes.add(taken_over)
+        return [each for each in processes if "serving" in words_of(each)]
 
     def engine_of(self, package: Path) -> psutil.Process:
         return self._engines_of(package)[0]
@@ -267,14 +267,6 @@ def record_of(home: Home, version: str) -> EngineRecord:
     return record
 
 
-def words_of(process: psutil.Process) -> list[str]:
-    """Its command line; none where it has ended."""
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
-
-
 def command(home: Path, *options: str) -> list[str]:
     return [
         sys.executable,
@@ -311,11 +303,10 @@ def endpoint(home: Home, *options: str) -> Iterator[Running]:
         running = Running(process, url.removesuffix("/v1"), ready, log, home.path)
         yield running
     finally:
+        # The engines of an endpoint that was killed outlive it: a test that kills it ends them.
         if process.poll() is None:
             children = (
-                psutil.Process(process.pid).children()
-                if running is None
-                else running.engines()
+                children_of(process.pid) if running is None else running.engines()
             )
             process.terminate()
             try:

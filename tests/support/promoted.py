@@ -20,8 +20,8 @@ from registry.mlflow.accounts import service_login
 from registry.release.following import EndpointState
 from registry.release.release import is_at_rest
 from serving.client import endpoint_client
-from tests.support.endpoint_system import words_of
 from tests.support.journey import Checkout, copy_checkout
+from tests.support.processes import children_of, find_process, words_of
 from tests.support.running_system import Up, start_up
 from tests.support.waiting import SECONDS_AT_MOST
 from tests.support.waivers import waive_as_others
@@ -90,15 +90,11 @@ class System:
             if name == "promote"
             else self.up.service("endpoint" if name == "engine" else name).pid
         )
-        if pid is None or not psutil.pid_exists(pid):
+        if pid is None:
             return None
         if name != "engine":
-            return psutil.Process(pid)
-        engines = [
-            child
-            for child in psutil.Process(pid).children()
-            if "serving" in words_of(child)
-        ]
+            return find_process(pid)
+        engines = [child for child in children_of(pid) if "serving" in words_of(child)]
         return max(engines, key=lambda engine: engine.pid, default=None)
 
     def settled(self) -> ModelState:

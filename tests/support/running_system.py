@@ -18,6 +18,7 @@ from operations.services import Ports
 from operations.supervise.processes import find_marked
 from operations.system_mark import system_mark
 from tests.support.journey import Checkout
+from tests.support.processes import state_of
 from tests.support.waiting import SECONDS_AT_MOST
 
 DIES_LATER = f"""
@@ -125,11 +126,7 @@ def has_ended(pid: int, seconds: float = SECONDS_AT_MOST) -> bool:
     """Whether within that time the process has ended."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        # It may end between any two questions about it: whoever is not there has ended.
-        try:
-            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-                return True
-        except psutil.NoSuchProcess:
+        if state_of(pid) == psutil.STATUS_ZOMBIE:
             return True
         time.sleep(0.05)
     return False

@@ -42,8 +42,8 @@ from tests.support.endpoint_system import (
     events,
     record_of,
     without_record,
-    words_of,
 )
+from tests.support.processes import words_of
 from tests.support.waiting import SECONDS_AT_MOST
 
 

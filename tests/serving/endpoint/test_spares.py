@@ -24,8 +24,8 @@ from tests.support.endpoint_system import (
     Running,
     endpoint,
     record_of,
-    words_of,
 )
+from tests.support.processes import children_of, words_of
 from tests.support.waiting import SECONDS_AT_MOST, wait_until
 
 ORDER = EngineOrder(["--base-folder", "none", "--base-manifest", "none"], "none", 1.0)
@@ -38,7 +38,7 @@ def one_spare(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def spares(running: Running) -> list[psutil.Process]:
     """Processes of that endpoint that wait to be told what to load."""
-    children = psutil.Process(running.process.pid).children()
+    children = children_of(running.process.pid)
     engines = {path.stem for path in (running.home / "endpoint/engines").glob("*")}
     return [
         child

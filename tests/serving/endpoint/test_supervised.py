@@ -15,7 +15,8 @@ from core.system_record import read_record
 from operations.supervise.processes import end_marked, find_marked
 from operations.system_mark import system_mark
 from serving.endpoint.engine_record import read_records
-from tests.support.endpoint_system import MODEL, QUESTION, ROOT, Home, words_of
+from tests.support.endpoint_system import MODEL, QUESTION, ROOT, Home
+from tests.support.processes import words_of
 from tests.support.running_system import free_ports, has_ended, nothing_left
 from tests.support.waiting import SECONDS_AT_MOST, wait_until
 
