@@ -12,7 +12,7 @@ from cli.review_model_commands import MODEL_COMMANDS, MOST_PROMPTS
 from core.console import say, say_json
 
 if TYPE_CHECKING:
-    from registry.release.judge import HumanRating
+    from registry.release.judging.circumstances import HumanRating
 
 _MOST_DAYS = 90
 

@@ -8,7 +8,7 @@ from registry.ledger.entries import BlockClosed, BlockOpened
 from registry.ledger.state import LedgerState, Registration
 from registry.mlflow.recorded import ModelVersion
 from registry.release.confirmed import is_of_block, read_confirmation
-from registry.release.judge import Confirmed
+from registry.release.judging.circumstances import Confirmed
 
 Try = tuple[int, BlockOpened, BlockClosed | None]
 """The entry that opened a block, and what the ledger says of it."""

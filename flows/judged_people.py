@@ -11,7 +11,7 @@ from core.roles import PersonRole
 from registry.ledger.entries import Judged
 from registry.ledger.state import LedgerState, Registration
 from registry.mlflow.recorded import ModelVersion
-from registry.release.judge import Approval, WaivedRule
+from registry.release.judging.circumstances import Approval, WaivedRule
 from registry.release.people import People
 
 

@@ -25,13 +25,13 @@ from pipelines.values.verdict import Candidate, Finalist, Rejection, Undecided
 from registry.ledger.state import LedgerState, RecordedRelease, Registration
 from registry.mlflow.recorded import ModelVersion
 from registry.release.calibration import Records
-from registry.release.judge import (
+from registry.release.judge import judge
+from registry.release.judging.circumstances import (
     Approval,
     Circumstances,
     HumanRating,
     Origin,
     Readmission,
-    judge,
 )
 from registry.release.known_answers import drawable_prompts, known_answer_differences
 from registry.release.model_rating import model_rating

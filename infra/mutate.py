@@ -9,6 +9,7 @@ cosmic-ray flips no `in` and makes five flips of each comparison. This file need
 
 import argparse
 import ast
+import json
 import os
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +29,10 @@ from rich.progress import track
 ROOT = Path(__file__).parents[1]
 OPTIONS = "-x -q --no-header -p no:cacheprovider --hypothesis-seed=0"
 TABLE = "infra/gates.toml"
+_AT_MOST = 1800
+"""Seconds for the tests of one gate with nothing flipped."""
+_NO_TEST = 5
+"""pytest's exit code where it found none."""
 PAIRS: tuple[tuple[type[ast.cmpop], type[ast.cmpop]], ...] = (
     (ast.Lt, ast.LtE),
     (ast.Gt, ast.GtE),
@@ -112,7 +118,7 @@ def _flips(node: ast.AST) -> Iterator[None]:
 
 
 @contextmanager
-def copied(root: Path) -> Iterator[Path]:
+def copied(root: Path) -> Iterator["Copy"]:
     """A copy of the files that git tracks or would track, as they are now."""
     trusted = ("git", "-c", "safe.directory=*")  # whoever else checked it out
     listing = [*trusted, "ls-files", "-z", "-co", "--exclude-standard"]
@@ -123,70 +129,104 @@ def copied(root: Path) -> Iterator[Path]:
                 target = Path(made, name)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(root / name, target)
-        yield Path(made)
+        with _warm_tests(Path(made)) as tests:
+            yield Copy(Path(made), tests)
 
 
-def tests_pass(tree: Path, gate: Gate, source: str, seconds: float) -> bool:
-    """Whether the gate's tests pass in the copy when the module has this source.
-
-    Tests that do not end in time have noticed the flip: it made a loop without an end.
-    """
-    module = tree / gate.file
-    module.write_text(source, encoding="utf-8")
-    for compiled in module.parent.glob(f"__pycache__/{module.stem}.*.pyc"):
-        compiled.unlink()
-    command = [sys.executable, "-m", "pytest", *OPTIONS.split(), *gate.tests]
-    plain = os.environ | {"PYTEST_ADDOPTS": ""}
-    try:
-        code = subprocess.run(
-            command,
-            cwd=tree,
-            env=plain,
-            timeout=seconds,
-            capture_output=True,
-            check=False,
-        ).returncode
-    except subprocess.TimeoutExpired:
-        return False
-    if code < 0 or code == 5:
-        raise BrokenSetup(f"On {gate.file} pytest was killed or found no test: {code}.")
-    return code == 0
+@contextmanager
+def _warm_tests(tree: Path) -> Iterator["subprocess.Popen[str]"]:
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "infra/warm_tests.py")],
+        cwd=tree,
+        env=os.environ | {"PYTEST_ADDOPTS": ""},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as tests:
+        try:
+            yield tests
+        finally:
+            tests.kill()
 
 
-def seconds_of_tests(tree: Path, gate: Gate) -> float:
-    """Run the tests on the module as it is and on one that cannot be imported."""
-    source = (tree / gate.file).read_text(encoding="utf-8")
-    begun = time.monotonic()
-    if not tests_pass(tree, gate, ast.unparse(ast.parse(source)), 1800):
-        raise BrokenSetup(f"The tests of {gate.file} fail before anything is flipped.")
-    took = time.monotonic() - begun
-    if tests_pass(tree, gate, "raise RuntimeError", 1800):
-        raise BrokenSetup(f"The tests of {gate.file} do not import the copy of it.")
-    return took
+@dataclass(frozen=True)
+class Copy:
+    """A copy of the tree, and the process that runs tests in it."""
 
+    root: Path
+    tests: "subprocess.Popen[str]"
 
-def survivors(
-    tree: Path, gate: Gate, found: list[Mutant], console: Console
-) -> Iterator[Mutant]:
-    """The flips that the gate's tests do not notice; afterwards the copy is as it was."""
-    source = (tree / gate.file).read_text(encoding="utf-8")
-    limit = 60 + 4 * seconds_of_tests(tree, gate)
-    for mutant in track(found, description=gate.file, console=console):
-        if tests_pass(tree, gate, mutant.source, limit):
-            yield mutant
-    (tree / gate.file).write_text(source, encoding="utf-8")
+    def pass_with(self, gate: Gate, source: str, seconds: float) -> bool:
+        """Whether the gate's tests pass when the module has this source.
+
+        Tests that do not end in time have noticed the flip: it made a loop without an end.
+        """
+        module = self.root / gate.file
+        module.write_text(source, encoding="utf-8")
+        for compiled in module.parent.glob(f"__pycache__/{module.stem}.*.pyc"):
+            compiled.unlink()
+        code = self._run([*OPTIONS.split(), *gate.tests], seconds)
+        if code is None:
+            return False
+        if code < 0 or code == _NO_TEST:
+            raise BrokenSetup(
+                f"On {gate.file} pytest was killed or found no test: {code}."
+            )
+        return code == 0
+
+    def seconds_of_tests(self, gate: Gate) -> float:
+        """Run the tests on the module as it is and on one that cannot be imported."""
+        source = (self.root / gate.file).read_text(encoding="utf-8")
+        plain = ast.unparse(ast.parse(source))
+        # Twice: the second run is the first that finds the libraries imported.
+        for _ in range(2):
+            begun = time.monotonic()
+            if not self.pass_with(gate, plain, _AT_MOST):
+                raise BrokenSetup(
+                    f"The tests of {gate.file} fail before anything is flipped."
+                )
+            took = time.monotonic() - begun
+        if self.pass_with(gate, "raise RuntimeError", _AT_MOST):
+            raise BrokenSetup(f"The tests of {gate.file} do not import the copy of it.")
+        return took
+
+    def survivors(
+        self, gate: Gate, found: list[Mutant], console: Console
+    ) -> Iterator[Mutant]:
+        """The flips that the gate's tests do not notice; afterwards the copy is as it was."""
+        source = (self.root / gate.file).read_text(encoding="utf-8")
+        limit = 60 + 4 * self.seconds_of_tests(gate)
+        for mutant in track(found, description=gate.file, console=console):
+            if self.pass_with(gate, mutant.source, limit):
+                yield mutant
+        (self.root / gate.file).write_text(source, encoding="utf-8")
+
+    def _run(self, arguments: list[str], seconds: float) -> int | None:
+        asked, answered = self.tests.stdin, self.tests.stdout
+        if asked is None or answered is None:
+            raise BrokenSetup("infra/warm_tests.py was started without pipes.")
+        asked.write(json.dumps({"arguments": arguments, "seconds": seconds}) + "\n")
+        asked.flush()
+        answer = answered.readline()
+        if not answer:
+            raise BrokenSetup(
+                "infra/warm_tests.py has ended; its last words are above."
+            )
+        code: int | None = json.loads(answer)
+        return code
 
 
 def examine(
-    tree: Path, gate: Gate, kept: Kept, limit: int | None, console: Console
+    copy: Copy, gate: Gate, kept: Kept, limit: int | None, console: Console
 ) -> int:
     """How much of this gate somebody has to look at: each thing is printed on a line."""
+    tree = copy.root
     every = list(mutants(gate.file, (tree / gate.file).read_text(encoding="utf-8")))
     flips = {mutant.flip for mutant in every}
     stale = [flip for flip in kept if flip.file == gate.file and flip not in flips]
     asked = [mutant for mutant in every if mutant.flip not in kept][:limit]
     alive = 0
-    for mutant in survivors(tree, gate, asked, console):
+    for mutant in copy.survivors(gate, asked, console):
         flip, alive = mutant.flip, alive + 1
         say(console, f"{flip.file}:{mutant.line} in {flip.function}")
         say(console, f"  - {flip.before}\n  + {flip.after}")
@@ -233,8 +273,8 @@ def main() -> int:
         names = tests if options.list == "tests" else [gate.file for gate in chosen]
         say(console, "\n".join(names))
         return 0
-    with copied(ROOT) as tree:
-        bad = sum(examine(tree, gate, kept, options.limit, console) for gate in chosen)
+    with copied(ROOT) as copy:
+        bad = sum(examine(copy, gate, kept, options.limit, console) for gate in chosen)
     say(
         console,
         f"{bad} to look at" if bad else "Each flip was noticed or has its reason",

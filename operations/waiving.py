@@ -13,7 +13,7 @@ from operations.orders import check_reason, current_project
 from registry.ledger.entries import MODEL_NAME, Waived
 from registry.ledger.state import LedgerState
 from registry.release.brakes import waive
-from registry.release.judge import NOT_BY_ONE_PERSON, WAIVABLE
+from registry.release.judging.waivers import NOT_BY_ONE_PERSON, WAIVABLE
 from registry.release.people import People, read_people
 
 # `24h` or `7d`.

@@ -16,7 +16,6 @@ from infra.mutate import (
     examine,
     mutants,
     read_table,
-    survivors,
 )
 
 MODULE = """
@@ -87,8 +86,8 @@ def test_only_the_comparison_that_no_test_holds_to_survives(sample: Path) -> Non
     asked = [
         each for each in mutants(gate.file, MODULE) if each.flip.function != "is_known"
     ]
-    with copied(sample) as tree:
-        alive = [mutant.flip.after for mutant in survivors(tree, gate, asked, QUIET)]
+    with copied(sample) as copy:
+        alive = [mutant.flip.after for mutant in copy.survivors(gate, asked, QUIET)]
     assert alive == ["len(text) >= 80"]
     assert (sample / "limits.py").read_text(encoding="utf-8") == MODULE
 
@@ -97,8 +96,8 @@ def test_tests_that_do_not_import_the_module_are_no_evidence(sample: Path) -> No
     (sample / "test_limits.py").write_text(
         "def test_nothing(): ...\n", encoding="utf-8"
     )
-    with copied(sample) as tree, pytest.raises(BrokenSetup, match="do not import"):
-        examine(tree, Gate("limits.py", ("test_limits.py",)), {}, 1, QUIET)
+    with copied(sample) as copy, pytest.raises(BrokenSetup, match="do not import"):
+        examine(copy, Gate("limits.py", ("test_limits.py",)), {}, 1, QUIET)
 
 
 def test_every_gate_exists_and_so_does_each_flip_that_is_kept_with_a_reason() -> None:
@@ -116,5 +115,5 @@ def test_every_gate_exists_and_so_does_each_flip_that_is_kept_with_a_reason() ->
 def test_every_flip_in_the_comparisons_is_noticed_or_kept_with_a_reason() -> None:
     gates, kept = read_table(ROOT)
     gate = next(gate for gate in gates if gate.file.endswith("comparisons.py"))
-    with copied(ROOT) as tree:
-        assert examine(tree, gate, kept, None, QUIET) == 0
+    with copied(ROOT) as copy:
+        assert examine(copy, gate, kept, None, QUIET) == 0

@@ -20,7 +20,8 @@ from pipelines.rating.count import Demands, RatingCount, count_ratings
 from pipelines.rating.plan import Rating, Ratings, ReviewPlan, parse_plan, parse_ratings
 from pipelines.values.evidence import Resampling
 from registry.ledger.state import LedgerState, RecordedReview, Registration
-from registry.release.judge import HumanRating, find_objection
+from registry.release.judging.circumstances import HumanRating
+from registry.release.judging.rating_rules import find_objection
 from registry.release.people import People
 from registry.release.rated_answers import find_forgery
 

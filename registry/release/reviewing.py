@@ -13,7 +13,7 @@ from registry.ledger.entries import Body, Rated, ReviewOpened
 from registry.ledger.ledger import Ledger
 from registry.ledger.state import LedgerState, RecordedReview
 from registry.release.context import append
-from registry.release.judge import HumanRating
+from registry.release.judging.circumstances import HumanRating
 from registry.release.rated_answers import comparator_of, questions_of
 from registry.release.rating import (
     RatedVersion,

@@ -7,7 +7,7 @@ from core.errors import DamagedFile, UntrustedSignature
 from registry.ledger.entries import PublicKey
 from registry.ledger.key_steps import find_distrust
 from registry.ledger.state import LedgerState
-from registry.release.judge import Signature
+from registry.release.judging.circumstances import Signature
 from registry.release.package_signature import (
     SIGNATURE,
     check_signature,

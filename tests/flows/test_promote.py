@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from core.project import Project
 from operations.reconcile import Reconciler
 from registry.ledger.ledger import open_ledger
-from registry.release.judge import WAIVABLE
+from registry.release.judging.waivers import WAIVABLE
 from tests.support.endpoint_system import Home, Running, endpoint
 from tests.support.journey import Checkout, CommandResult, copy_checkout, invoke
 from tests.support.ledgers import tamper

@@ -13,7 +13,7 @@ from operations.identity import first_user
 from operations.waiving import enter_waiver_of
 from registry.ledger.ledger import open_ledger
 from registry.mlflow.accounts import knows_password, read_passwords
-from registry.release.judge import NOT_BY_ONE_PERSON, WAIVABLE
+from registry.release.judging.waivers import NOT_BY_ONE_PERSON, WAIVABLE
 from registry.release.people import read_people
 from tests.support.journey import ROOT
 

@@ -19,7 +19,7 @@ from registry.mlflow.home_store import open_store
 from registry.mlflow.pages import RECORD_TAG, REVOKED_TAG
 from registry.mlflow.recorded import Page, Submission
 from registry.mlflow.store import Store
-from registry.release.judge import WAIVABLE
+from registry.release.judging.waivers import WAIVABLE
 from tests.support.journey import Checkout, Package, invoke
 from tests.support.ledgers import MODEL, append_released, judged
 

@@ -25,7 +25,7 @@ from pipelines.values.dataset import Message
 from registry.ledger.ledger import Ledger, open_ledger
 from registry.ledger.state import LedgerState, Registration
 from registry.release.context import append
-from registry.release.judge import find_objection
+from registry.release.judging.rating_rules import find_objection
 from registry.release.rated_answers import find_forgery
 from registry.release.rating import (
     RatedVersion,

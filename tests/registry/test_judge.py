@@ -25,8 +25,8 @@ from pipelines.values.verdict import (
     Undecided,
     read_judge_verdict,
 )
-from registry.release.judge import (
-    WAIVABLE,
+from registry.release.judge import judge
+from registry.release.judging.circumstances import (
     Approval,
     Circumstances,
     Confirmed,
@@ -35,8 +35,8 @@ from registry.release.judge import (
     Readmission,
     Signature,
     WaivedRule,
-    judge,
 )
+from registry.release.judging.waivers import WAIVABLE
 from tests.support import trials
 from tests.support.canaries import plan
 

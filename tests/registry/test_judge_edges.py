@@ -5,14 +5,10 @@ from typing import Any
 
 from pipelines.values.dataset import Interval
 from pipelines.values.verdict import Finalist, Finding
-from registry.release.judge import (
-    Approval,
-    Circumstances,
-    HumanRating,
-    check_approvals,
-    check_human_rating,
-    check_screening,
-)
+from registry.release.judge import check_approvals
+from registry.release.judging.circumstances import Approval, Circumstances, HumanRating
+from registry.release.judging.origin_rules import check_screening
+from registry.release.judging.rating_rules import check_human_rating
 from tests.support import trials
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)

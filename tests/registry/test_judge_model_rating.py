@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from pipelines.values.verdict import Candidate, Rejection, Undecided
-from registry.release.judge import HumanRating, judge
+from registry.release.judge import judge
+from registry.release.judging.circumstances import HumanRating
 from registry.release.rated_by_model import Calibrated, RatedByModel
 from tests.registry.test_judge import (
     FINALIST,

@@ -9,7 +9,8 @@ from core.roles import PersonRole
 from pipelines.values.verdict import Candidate, Rejection, Undecided
 from registry.ledger.entries import KeyAdded, KeyRevoked
 from registry.ledger.packaging_key import PackagingKey, create_packaging_key
-from registry.release.judge import Signature, judge
+from registry.release.judge import judge
+from registry.release.judging.circumstances import Signature
 from registry.release.package_signature import (
     SIGNATURE,
     digest_of_package,

@@ -12,7 +12,7 @@ from pipelines.rating.model_judge import ModelJudge
 from pipelines.rating.model_review import Replies, Reply
 from pipelines.rating.plan import Ratings, ReviewPlan
 from registry.ledger.entries import ModelRated, Rated, ReviewOpened
-from registry.release.judge import HumanRating
+from registry.release.judging.circumstances import HumanRating
 from registry.release.people import People, Person
 from registry.release.rating import RatedVersion, human_rating
 from registry.release.reviewing import Extent, plan_review
