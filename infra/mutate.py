@@ -129,6 +129,8 @@ def copied(root: Path) -> Iterator["Copy"]:
                 target = Path(made, name)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(root / name, target)
+        # A project of Assay is refused where it is no repository.
+        subprocess.run([*trusted, "init", "--quiet", made], check=True)
         with _warm_tests(Path(made)) as tests:
             yield Copy(Path(made), tests)
 

@@ -946,6 +946,13 @@ def test_one_person_never_waives_all_that_people_and_keys_give() -> None:
     assert judge(FINALIST, case, policy()).verdict == "undecided"
 
 
+def test_an_account_that_waives_under_two_names_is_one_person() -> None:
+    waivers = [waiver(rule) for rule in PEOPLES]
+    waivers[0] = waivers[0].model_copy(update={"by": "ines"})
+    case = circumstances(**NOTHING, waivers=tuple(waivers))
+    assert judge(FINALIST, case, policy()).verdict == "undecided"
+
+
 def test_one_person_may_waive_one_that_is_missing_and_never_two_that_are_all() -> None:
     for rule in PEOPLES:
         there = {name: GOOD[name] for name in NOTHING if FIELDS[name] == rule}
