@@ -13,13 +13,7 @@ from pydantic import ValidationError
 from core.errors import IncompleteEvidence
 from core.value import Value, first_problem
 from pipelines.gates.policy import JudgePolicy, Policy
-from pipelines.values.verdict import (
-    Candidate,
-    Finalist,
-    Finding,
-    Rejection,
-    Undecided,
-)
+from pipelines.values.verdict import Candidate, Finalist, Finding, Rejection, Undecided
 from registry.release.judging.circumstances import Circumstances
 from registry.release.judging.findings import format_moment, passed, rejected, undecided
 from registry.release.judging.origin_rules import (

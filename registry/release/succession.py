@@ -7,17 +7,15 @@ from pathlib import Path
 
 from pipelines.gates.comparisons import compare
 from pipelines.gates.policy import Guardrail, Policy, ScreenPolicy
+from pipelines.gates.screening.adapter_rules import check_clusters
+from pipelines.gates.screening.case import Case
+from pipelines.gates.screening.gain_rules import check_superiority
+from pipelines.gates.screening.guardrail_rules import check_guardrail
 from pipelines.metrics import Metric
 from pipelines.metrics.own import count_rows
 from pipelines.metrics.own_file import find_same_file
 from pipelines.scoring.evidence_file import Evidence, EvidenceRow, evidence_of
 from pipelines.scoring.scores import list_scored_rows, system_scores, with_statistics
-from pipelines.stages.screen import (
-    Case,
-    check_clusters,
-    check_guardrail,
-    check_superiority,
-)
 from pipelines.values.evidence import Scorecard
 from pipelines.values.metric_settings import MetricSettings
 from pipelines.values.verdict import Finding

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from core.errors import DamagedFile, ParameterError, UnsafeAdapter
 from core.files import digest_of_files, folder_digests
+from pipelines.gates.screening.adapter_rules import check_training
 from pipelines.models.adapter_files import check_adapter
 from pipelines.models.language_model import LanguageModel, generate, load_language_model
 from pipelines.models.prompt_candidate import (
@@ -19,7 +20,6 @@ from pipelines.models.prompt_candidate import (
     record_prompt,
 )
 from pipelines.models.prompt_files import read_prompt_file
-from pipelines.stages.screen import check_training
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Message, Prompt
 from pipelines.values.evidence import Adapter

@@ -8,9 +8,11 @@ import pytest
 
 from pipelines.gates.comparisons import compare, score_differences
 from pipelines.gates.policy import Policy
+from pipelines.gates.screening.case import Case
+from pipelines.gates.screening.guardrail_rules import check_any_guardrail
 from pipelines.scoring.evidence_file import Evidence, read_evidence
 from pipelines.stages.score import score, summarise
-from pipelines.stages.screen import Case, check_any_guardrail, list_rules, screen
+from pipelines.stages.screen import list_rules, screen
 from pipelines.values.dataset import Prompt, Row
 from pipelines.values.evidence import Scorecard, System, SystemScore
 from pipelines.values.metric_settings import BleuSettings

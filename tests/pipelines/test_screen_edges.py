@@ -3,9 +3,11 @@
 import pytest
 
 from pipelines.gates.no_evidence import is_at_best
+from pipelines.gates.screening.case import Case
+from pipelines.gates.screening.guardrail_rules import check_any_guardrail
 from pipelines.metrics import OwnMetric
 from pipelines.stages.score import score
-from pipelines.stages.screen import Case, check_any_guardrail, list_rules
+from pipelines.stages.screen import list_rules
 from pipelines.values.dataset import Interval
 from pipelines.values.evidence import Scorecard, System
 from pipelines.values.own_metric import OwnMetricRecord

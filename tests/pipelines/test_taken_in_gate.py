@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.stages.screen import check_training
+from pipelines.gates.screening.adapter_rules import check_training
 from pipelines.values.elsewhere import UNCLAIMED, TrainedElsewhere
 from pipelines.values.evidence import Adapter, DevLoss
 from tests.support import trials
