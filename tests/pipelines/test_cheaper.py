@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from core.errors import IncompleteEvidence
 from core.value import FileDigest
 from pipelines.gates.cheaper import CheaperPolicy, check_saving
+from pipelines.gates.comparisons import COMPARATORS
 from pipelines.gates.confirmation import find_confirmed, margin_on_block
 from pipelines.gates.policy import Policy
 from pipelines.gates.what_passes import describe_power
@@ -211,6 +212,16 @@ def test_a_cost_that_nobody_scored_is_rejected() -> None:
     ):
         assert missing.outcome == "rejected"
         assert "Put it into score.metrics" in missing.text
+
+
+def test_a_loss_that_is_worth_no_release_may_be_allowed_for_a_lower_cost() -> None:
+    smallest = trials.policy().gates.screen.smallest_effect
+    policy = trials.policy(cheaper={**CHEAPER, "margin": smallest}).gates.screen
+    assert policy.cheaper is not None
+    assert policy.cheaper.margin == smallest
+    assert {each for each in COMPARATORS if policy.may_be_equal_to(each)} == {
+        *policy.cheaper.than
+    }
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from core.errors import ParameterError
 from pipelines.gates.admit_policy import AdmitLimits, load_admit_limits
 from pipelines.gates.policy import FEWEST_CLUSTERS, Policy, load_policy
 from pipelines.metrics import METRICS, metric_named
+from pipelines.values.sampling import DEFAULT
 from tests.support import trials
 
 WHOLE = trials.POLICY.read_text(encoding="utf-8")
@@ -303,3 +304,10 @@ def test_the_demos_policy_differs_in_its_reserve_alone() -> None:
     assert (default.screen.reserve, demo.screen.reserve) == ("sealed", "none")
     screen = default.screen.model_copy(update={"reserve": "none"})
     assert demo == default.model_copy(update={"name": demo.name, "screen": screen})
+
+
+def test_a_number_of_samples_is_said_where_it_is_not_the_default() -> None:
+    # A policy that says the same as before has the digest of before.
+    assert "min_samples" not in trials.policy().gates.screen.model_dump()
+    asked = trials.policy(min_samples=DEFAULT + 1).gates.screen
+    assert asked.model_dump()["min_samples"] == DEFAULT + 1
