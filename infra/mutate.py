@@ -163,11 +163,8 @@ class Copy:
 
         Tests that do not end in time have noticed the flip: it made a loop without an end.
         """
-        module = self.root / gate.file
-        module.write_text(source, encoding="utf-8")
-        for compiled in module.parent.glob(f"__pycache__/{module.stem}.*.pyc"):
-            compiled.unlink()
-        code = self._run([*OPTIONS.split(), *gate.tests], seconds)
+        self._write(gate, source)
+        code, _ = self._run(gate, seconds)
         if code is None:
             return False
         if code < 0 or code == _NO_TEST:
@@ -180,10 +177,13 @@ class Copy:
         """Run the tests on the module as it is and on one that cannot be imported."""
         source = (self.root / gate.file).read_text(encoding="utf-8")
         plain = ast.unparse(ast.parse(source))
-        # Twice: the second run is the first that finds the libraries imported.
-        for _ in range(2):
+        imported = 1
+        # The last of these runs imports no library, as the runs with a flip do not.
+        while imported:
             begun = time.monotonic()
-            if not self.pass_with(gate, plain, _AT_MOST):
+            self._write(gate, plain)
+            code, imported = self._run(gate, _AT_MOST)
+            if code != 0:
                 raise BrokenSetup(
                     f"The tests of {gate.file} fail before anything is flipped."
                 )
@@ -203,7 +203,15 @@ class Copy:
                 yield mutant
         (self.root / gate.file).write_text(source, encoding="utf-8")
 
-    def _run(self, arguments: list[str], seconds: float) -> int | None:
+    def _write(self, gate: Gate, source: str) -> None:
+        module = self.root / gate.file
+        module.write_text(source, encoding="utf-8")
+        for compiled in module.parent.glob(f"__pycache__/{module.stem}.*.pyc"):
+            compiled.unlink()
+
+    def _run(self, gate: Gate, seconds: float) -> tuple[int | None, int]:
+        """The exit code of the gate's tests, and how many modules were imported for the next."""
+        arguments = [*OPTIONS.split(), *gate.tests]
         asked, answered = self.tests.stdin, self.tests.stdout
         if asked is None or answered is None:
             raise BrokenSetup("infra/warm_tests.py was started without pipes.")
@@ -214,8 +222,8 @@ class Copy:
             raise BrokenSetup(
                 "infra/warm_tests.py has ended; its last words are above."
             )
-        code: int | None = json.loads(answer)
-        return code
+        found = json.loads(answer)
+        return found["code"], found["imported"]
 
 
 def examine(

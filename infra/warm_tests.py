@@ -1,8 +1,8 @@
 """Run pytest many times and import its libraries once: `python infra/warm_tests.py`.
 
 It runs where the tests are. Each line of its input is a JSON object with `arguments`, those of
-pytest, and `seconds`, how long they may take. Each line of its output is pytest's exit code; null
-where they took longer.
+pytest, and `seconds`, how long they may take. Each line of its output is one with `code`, pytest's
+exit code, null where they took longer, and `imported`, how many modules the next run finds there.
 
 Each run is a fork of this process, so that none sees what another did. What a run that passed has
 imported from libraries is imported here afterwards, and the next run finds it there. The
@@ -38,21 +38,24 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     for line in sys.stdin:
         asked = json.loads(line)
-        code = run(asked["arguments"], asked["seconds"])
-        answers.write(f"{json.dumps(code)}\n")
+        code, imported = run(asked["arguments"], asked["seconds"])
+        answer = json.dumps({"code": code, "imported": imported})
+        answers.write(f"{answer}\n")
         answers.flush()
 
 
-def run(arguments: list[str], seconds: float) -> int | None:
-    """Give pytest's exit code, negative where a signal ended it, None where it took longer."""
+def run(arguments: list[str], seconds: float) -> tuple[int | None, int]:
+    """Give pytest's exit code, and how many modules were imported here for the next run.
+
+    The code is negative where a signal ended pytest, None where it took longer.
+    """
     with tempfile.NamedTemporaryFile("r", encoding="utf-8") as imported:
         child = os.fork()
         if child == 0:
             _be_pytest(arguments, Path(imported.name))
         code = _wait(child, seconds)
-        if code == 0:
-            _import_again(imported.read().split())
-    return code
+        names = imported.read().split() if code == 0 else []
+    return code, _import_again(names)
 
 
 def _set_environment() -> None:
@@ -113,7 +116,8 @@ def _is_of_library(name: str, module: ModuleType | None) -> bool:
     return any(Path(file).is_relative_to(folder) for folder in _LIBRARIES)
 
 
-def _import_again(names: list[str]) -> None:
+def _import_again(names: list[str]) -> int:
+    before = len(sys.modules)
     for name in names:
         if name in sys.modules:
             continue
@@ -124,6 +128,7 @@ def _import_again(names: list[str]) -> None:
     # A fork holds the locks of threads that it does not have.
     if threading.active_count() > 1:
         sys.exit("warm_tests: a library started a thread when it was imported.")
+    return len(sys.modules) - before
 
 
 if __name__ == "__main__":
