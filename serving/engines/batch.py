@@ -213,11 +213,18 @@ class Batch:
             for row in tuple(self._rows):
                 self._fail(row, error)
             return
+        failed: list[tuple[_Row, Exception]] = []
         for place in places:
             row = rows[place]
             row.computed += 1
             self._held[place].append(tokens[place])
-            self._take(row, logits[place])
+            try:
+                self._take(row, logits[place])
+            except FAULTS as fault:
+                failed.append((row, fault))
+        # Later, since other rows move into the places of those that leave.
+        for row, reason in failed:
+            self._fail(row, reason)
 
     def _take(self, row: _Row, logits: "torch.Tensor") -> None:
         answer = row.answer

@@ -1,5 +1,6 @@
 """Which token comes next: the likeliest, or one that is drawn by a request's own chance."""
 
+import math
 from typing import TYPE_CHECKING
 
 from pipelines.models.chat import ChatEncoder
@@ -9,6 +10,10 @@ if TYPE_CHECKING:
     import torch
 
 
+# Under it a logit divided by the temperature is too large for float32, and a probability is none.
+_LOWEST_TEMPERATURE = 1e-30
+
+
 class TokenChooser:
     """Chooses the tokens of one answer.
 
@@ -16,7 +21,7 @@ class TokenChooser:
     """
 
     def __init__(self, request: GenerationRequest) -> None:
-        self._temperature = request.temperature
+        self._temperature = max(request.temperature, _LOWEST_TEMPERATURE)
         self._top_p = request.top_p
         self._chance = None
         samples = request.temperature > 0
@@ -25,13 +30,21 @@ class TokenChooser:
             self._chance = _make_chance(seed)
 
     def choose(self, logits: "torch.Tensor") -> int:
-        """The next token's id, from float32 logits of shape (vocabulary,)."""
+        """The next token's id, from float32 logits of shape (vocabulary,).
+
+        `ValueError` where the model computed no number for it, as after an overflow.
+        """
+        if not math.isfinite(logits.max()):
+            raise ValueError("The model computed logits that are not finite.")
         if self._chance is None:
             return int(logits.argmax())
         import torch
 
         # The generator lives on the CPU, so that a seed draws the same beside every device.
-        scaled = logits.cpu() / self._temperature
+        likelihoods = logits.cpu()
+        # None is over 0, so that the likeliest is never too large to be divided.
+        differences = likelihoods - likelihoods.max()
+        scaled = differences / self._temperature
         probabilities = scaled.softmax(-1)
         if self._top_p < 1:
             probabilities = _keep_likeliest(probabilities, self._top_p)

@@ -184,6 +184,10 @@ class TransformersEngine:
             answer = self._next_waiting()
             if answer is None:
                 return
+            # It needs no place and no memory: those behind it must not wait for it.
+            if answer.is_over:
+                answer.finish()
+                continue
             with_adapter = self._uses_adapter(answer.request.model)
             if not self._runner.has_memory_for(answer, with_adapter=with_adapter):
                 self._first = answer

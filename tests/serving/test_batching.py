@@ -30,6 +30,8 @@ from tests.support.running_engine import Served, stop_in
 from tests.support.tiny import CHAT_TEMPLATE
 
 NEW_TOKENS = 10
+BROKEN = 250
+"""A token that no prompt of these tests has."""
 MODELS = ("tuned", "tiny")
 
 
@@ -120,6 +122,44 @@ def test_top_p_leaves_the_unlikely_out(few: Engine) -> None:
     greedy = Listener(few, GenerationRequest("tiny", (5, 6, 7), NEW_TOKENS)).rest()[0]
     nearly_none = GenerationRequest("tiny", (5, 6, 7), NEW_TOKENS, 1.0, 1e-6, seed=1)
     assert Listener(few, nearly_none).rest()[0] == greedy
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-40, 1e-31, 1e-9])
+def test_the_lowest_temperatures_draw_the_likeliest_token(
+    few: Engine, temperature: float
+) -> None:
+    greedy = Listener(few, GenerationRequest("tiny", (5, 6, 7), NEW_TOKENS)).rest()
+    nearly = GenerationRequest("tiny", (5, 6, 7), NEW_TOKENS, temperature, seed=1)
+    assert Listener(few, nearly).rest() == greedy
+
+
+def test_logits_that_are_not_finite_fail_their_own_answer_alone(
+    served: Served, engine: Engine
+) -> None:
+    language = load_language_model(
+        served.base, served.base_folder, CHAT_TEMPLATE, "float32", None
+    )
+    broken_engine = TransformersEngine(language, {"tiny": engine.specs["tiny"]}, rows=4)
+    try:
+        model = language.model
+        output = model.get_output_embeddings()
+        output.weight = torch.nn.Parameter(output.weight.detach().clone())
+        embedding = model.get_input_embeddings().weight
+        with torch.no_grad():
+            embedding[BROKEN] = torch.nan
+        asked = [prompt for prompt in prompts(3, seed=4) if BROKEN not in prompt]
+        for temperature in (0.0, 1.0):
+            others = [
+                Listener(broken_engine, GenerationRequest("tiny", prompt, NEW_TOKENS))
+                for prompt in asked
+            ]
+            broken = GenerationRequest("tiny", (5, BROKEN), NEW_TOKENS, temperature)
+            end = Listener(broken_engine, broken).rest()[1]
+            assert isinstance(end, Failed)
+            assert [other.rest()[0] for other in others] == texts_alone(language, asked)
+        assert broken_engine.is_ready
+    finally:
+        broken_engine.close()
 
 
 def test_an_answer_that_is_cancelled_leaves_the_others_as_they_are(
