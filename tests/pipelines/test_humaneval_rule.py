@@ -105,6 +105,18 @@ def test_every_k_and_every_comparator_has_its_rule() -> None:
     }
 
 
+def test_what_a_third_system_solves_is_no_evidence_of_these_two() -> None:
+    results = [
+        *probed.task_results("adapter", ()),
+        *probed.task_results("base", ()),
+        *probed.task_results("champion", range(80)),
+    ]
+    systems = {"adapter": "a", "base": None, "champion": "c"}
+    answers = probed.humaneval((), (), systems=systems, results=results)
+    of_base, of_champion = judge(answers, has_champion=True)
+    assert (of_base.outcome, of_champion.outcome) == ("undecided", "rejected")
+
+
 def test_a_champion_that_was_not_asked_is_undecided() -> None:
     answers = probed.humaneval(range(50), range(50))
     of_base, of_champion = judge(answers, has_champion=True)
@@ -171,12 +183,21 @@ def test_a_comparison_that_is_there_twice_or_has_bounds_out_of_order_never_passe
 
 
 @pytest.mark.parametrize(
-    ("low", "outcome"), [(-0.05, "undecided"), (-0.0499, "passed")]
+    ("low", "estimate", "high", "outcome"),
+    [
+        (-0.05, 0.0, 0.1, "undecided"),
+        (-0.0499, 0.0, 0.1, "passed"),
+        # A bound may lie at the estimate itself.
+        (-0.01, -0.01, 0.1, "passed"),
+        (-0.01, 0.1, 0.1, "passed"),
+    ],
 )
-def test_a_loss_of_the_margin_itself_is_not_excluded(low: float, outcome: str) -> None:
+def test_a_loss_of_the_margin_itself_is_not_excluded(
+    low: float, estimate: float, high: float, outcome: str
+) -> None:
     report = report_humaneval(probed.humaneval(range(50), range(50)))
     (difference,) = report.differences
-    bounds = Interval(estimate=0.0, low=low, high=0.1)
+    bounds = Interval(estimate=estimate, low=low, high=high)
     moved = difference.model_copy(update={"difference": bounds})
     found = judge_report(report.model_copy(update={"differences": (moved,)}))
     assert found.outcome == outcome
