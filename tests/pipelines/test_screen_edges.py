@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.gates.no_evidence import is_at_best
+from pipelines.gates.no_evidence import is_at_best, is_flat
 from pipelines.gates.screening.case import Case
 from pipelines.gates.screening.guardrail_rules import check_any_guardrail
 from pipelines.metrics import OwnMetric
@@ -93,3 +93,26 @@ def test_the_best_of_a_scale_is_where_nothing_is_left_to_win() -> None:
         )
         assert is_at_best(OwnMetric(record), best) is is_best
         assert not is_at_best(OwnMetric(record), None)
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "flat"),
+    [
+        ((1, 1, 1), (1, 1, 1), True),
+        ((1, 1, 1), (2, 2, 2), False),
+        ((1, 0, 2), (1, 0, 2), False),
+        ((1, 1, 1), None, False),
+        (None, (1, 1, 1), False),
+        (None, None, False),
+    ],
+)
+def test_only_one_score_on_every_prompt_of_both_is_flat(
+    own: tuple[int, int, int] | None, other: tuple[int, int, int] | None, flat: bool
+) -> None:
+    def interval(numbers: tuple[int, int, int] | None) -> Interval | None:
+        if numbers is None:
+            return None
+        estimate, low, high = numbers
+        return Interval(estimate=estimate, low=low, high=high)
+
+    assert is_flat(interval(own), interval(other)) is flat
