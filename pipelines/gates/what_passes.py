@@ -67,8 +67,9 @@ def _rules(evidence: Evidence, policy: ScreenPolicy) -> Iterator[_Rule]:
         if metric.name == policy.primary:
             # The anchor guards against losses alone.
             loss = policy.smallest_effect if system == "anchor" else None
-            if policy.cheaper is not None and policy.may_be_equal_to(system):
-                loss = policy.cheaper.margin
+            cheaper = policy.cheaper
+            if cheaper is not None and system in cheaper.than:
+                loss = cheaper.margin
             yield _Rule(metric, loss, without_one)
         guardrail: Guardrail | None = margins.get(metric.name)
         if guardrail is not None and system in guardrail.against:

@@ -8,8 +8,9 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
+from pipelines.gates import what_passes
 from pipelines.gates.what_passes import describe_power
-from pipelines.metrics import METRICS
+from pipelines.metrics import METRICS, metric_named
 from pipelines.stages.score import build_evidence, score
 from pipelines.stages.screen import screen, screen_evidence
 from pipelines.statistics.gate_power import (
@@ -86,6 +87,19 @@ def test_no_number_of_clusters_shows_a_gain_of_exactly_what_must_be_measured() -
     assert 0.4 < low <= high < 0.6
 
 
+def test_a_bound_at_its_limit_shows_nothing_and_a_gain_as_measured_is_enough() -> None:
+    # Without any noise each comparison is at its limit, or is not, in every draw.
+    still = GateSimulation(np.zeros((20, 1)), alpha=0.05, seed=0)
+    at_limit = Demand(truth=1.0, above=1.0, measured=-math.inf)
+    assert still.power([at_limit], 20) == (0, 0)
+    enough = Demand(truth=1.0, above=0.0, measured=1.0)
+    assert still.power([enough], 20) == (1, 1)
+    # A power of exactly what is asked for is enough.
+    needed = still.clusters_for([enough], 1.0)
+    assert needed is not None
+    assert needed[1] < 10
+
+
 def test_a_provable_margin_is_kept_to_with_the_power_that_was_asked_for() -> None:
     gate = simulation(300)
     spread = float(np.mean([each[0] for each in gate.spreads]))
@@ -154,6 +168,42 @@ def test_a_loss_against_the_anchor_is_one_demand_more() -> None:
     )
     assert without.startswith("All 10 comparisons")
     assert power.startswith("All 15 comparisons")
+
+
+def test_a_comparison_that_may_be_equal_has_its_own_demand_and_no_other_has() -> None:
+    cheaper = {
+        "cost": "tokens_per_answer",
+        "saving": 0.2,
+        "margin": 1.0,
+        "than": ["champion"],
+    }
+    wide = {"metric": "bits_per_byte", "margin": 1.0}
+    with_champion: dict[System, tuple[trials.Answer, float]] = {
+        **AS_GOOD,
+        "champion": (a_little_worse, 2.0),
+    }
+    texts = {}
+    for name, systems in (("champion", with_champion), ("none", AS_GOOD)):
+        evidence = trials.evidence(trials.trial(systems))
+        for kind, more in (("better", {}), ("equal", {"cheaper": cheaper})):
+            limits = trials.policy(guardrails=[wide], **more).gates.screen
+            power, *_ = describe_power(evidence, limits)
+            texts[name, kind] = power
+    assert texts["none", "better"] == texts["none", "equal"]
+    assert texts["champion", "better"] != texts["champion", "equal"]
+
+
+@pytest.mark.parametrize(("share", "is_over"), [(0.99, False), (1.01, True)])
+def test_a_margin_at_the_ceiling_may_still_be_written_into_the_policy(
+    share: float, is_over: bool
+) -> None:
+    limits = trials.policy().gates.screen
+    bits = metric_named("bits_per_byte")
+    ceiling = limits.most_margin(bits)
+    rule = what_passes._Rule(bits, ceiling / 10, np.zeros(3))
+    # Rounded up to two digits: the lower one is the ceiling itself.
+    text = what_passes._describe_margin(rule, share * ceiling, limits)
+    assert ("over the ceiling" in text) == is_over
 
 
 def test_where_no_number_of_rows_would_do_none_is_named() -> None:

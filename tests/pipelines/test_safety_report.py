@@ -112,6 +112,27 @@ def test_pairs_of_one_cluster_count_as_one_and_equal_losses_as_half() -> None:
     assert (share.own, share.other, share.difference.estimate) == (0.5, 0.5, 0)
 
 
+def test_a_row_that_is_just_long_enough_can_be_found_again() -> None:
+    probe = probed.row_probe(30)
+    least = probe.least_common
+    edge = [
+        each.model_copy(
+            update={
+                "length": least,
+                "common": least if each.system == "adapter" else least - 1,
+            }
+        )
+        for each in probe.continuations
+    ]
+    changed = probe.model_copy(update={"continuations": tuple(edge)})
+    found = report_safety(changed, None).memorisation
+    assert found is not None
+    assert (found.own["train"], found.base["train"]) == (1, 0)
+    short = [each.model_copy(update={"length": least - 1}) for each in edge]
+    with pytest.raises(IncompleteEvidence, match="too short a second half"):
+        report_safety(probe.model_copy(update={"continuations": tuple(short)}), None)
+
+
 def test_a_tie_of_losses_counts_against_a_secret() -> None:
     assert probed.canary("adapter", 3).rank == 3
     tied = probed.canary("adapter", 1).model_copy(update={"others": (5.0,) * 99})

@@ -2,15 +2,16 @@
 
 import pytest
 
-from pipelines.gates.no_evidence import is_at_best, is_flat
+from pipelines.gates.no_evidence import ROUNDING, has_spread, is_at_best, is_flat
 from pipelines.gates.screening.case import Case
 from pipelines.gates.screening.guardrail_rules import check_any_guardrail
-from pipelines.metrics import OwnMetric
+from pipelines.metrics import OwnMetric, metric_named
 from pipelines.stages.score import score
 from pipelines.stages.screen import list_rules
 from pipelines.values.dataset import Interval
 from pipelines.values.evidence import Scorecard, System
 from pipelines.values.own_metric import OwnMetricRecord
+from pipelines.values.verdict import Comparison
 from tests.support import trials
 
 WITH_ANCHOR: dict[System, tuple[trials.Answer, float]] = {
@@ -93,6 +94,23 @@ def test_the_best_of_a_scale_is_where_nothing_is_left_to_win() -> None:
         )
         assert is_at_best(OwnMetric(record), best) is is_best
         assert not is_at_best(OwnMetric(record), None)
+
+
+@pytest.mark.parametrize(
+    ("error", "spread"), [(ROUNDING, False), (ROUNDING * 1.01, True)]
+)
+def test_what_rounding_may_leave_is_no_spread(error: float, spread: bool) -> None:
+    metric = metric_named("exact_match")
+    comparison = Comparison(
+        metric=metric.name,
+        against="base",
+        difference=0,
+        low=0,
+        high=0,
+        standard_error=error * metric.scale,
+        clusters=30,
+    )
+    assert has_spread(comparison, metric) is spread
 
 
 @pytest.mark.parametrize(
