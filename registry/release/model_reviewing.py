@@ -6,24 +6,13 @@ from core.errors import ReleaseError
 from pipelines.rating.count import count_ratings
 from pipelines.rating.item_judge import JudgeIdentity
 from pipelines.rating.model_review import ModelOpinions, Replies, rated_by, read_replies
-from pipelines.rating.plan import ReviewPlan
 from registry.ledger.entries import ModelRated
 from registry.ledger.ledger import Ledger
-from registry.ledger.state import RecordedReview
 from registry.release.calibration import RATER, Records
 from registry.release.context import append
 from registry.release.model_rating import find_bias
 from registry.release.rating import RatedVersion, demands_of, numbered_reviews
-from registry.release.reviewing import By, read_sealed_plan
-
-
-@dataclass(frozen=True)
-class RatableReview:
-    """The last review of a version, whose items a model may rate, with its sealed plan."""
-
-    recorded: RecordedReview
-    plan: ReviewPlan
-    number: int
+from registry.release.reviewing import By, SealedReview, read_sealed_plan
 
 
 @dataclass(frozen=True)
@@ -37,7 +26,7 @@ class Entered:
 
 def find_ratable(
     version: RatedVersion, records: Records, judge: JudgeIdentity, by: By
-) -> RatableReview:
+) -> SealedReview:
     """The version's last review; `ReleaseError` where it has none, or that judge rated it.
 
     Also where a model rates in people's place, and it is the author who has it rate.
@@ -68,12 +57,12 @@ def find_ratable(
         )
     text = records.recall(review.plan_sha256)
     plan = read_sealed_plan(text, place, "is to be rated")
-    return RatableReview(review, plan, number)
+    return SealedReview(review, plan, number)
 
 
 def enter_replies(
     version: RatedVersion,
-    review: RatableReview,
+    review: SealedReview,
     replies: Replies,
     by: By,
     ledger: Ledger,

@@ -33,8 +33,8 @@ class By:
 
 
 @dataclass(frozen=True)
-class OpenReview:
-    """A review that people rate for, with its sealed plan."""
+class SealedReview:
+    """A review of a version, with its sealed plan."""
 
     recorded: RecordedReview
     plan: ReviewPlan
@@ -129,7 +129,7 @@ def enter_opening(plan: ReviewPlan, by: By, ledger: Ledger) -> int:
     return append(ledger, lambda _: body).head.generation
 
 
-def find_open(version: RatedVersion, ledger: Ledger) -> OpenReview:
+def find_open(version: RatedVersion, ledger: Ledger) -> SealedReview:
     """The version's open review; `ReleaseError` where there is none, or its plan was erased."""
     made = version.origin.made
     place = f"version {made.version} of {made.model}"
@@ -145,7 +145,7 @@ def find_open(version: RatedVersion, ledger: Ledger) -> OpenReview:
             )
         text = ledger.recall(review.plan_sha256)
         plan = read_sealed_plan(text, place, "was rated")
-        return OpenReview(review, plan, number)
+        return SealedReview(review, plan, number)
     raise ReleaseError(
         f"No review of {place} is open. `assay review open {made.version} --model {made.model}` "
         "opens one."
@@ -176,7 +176,7 @@ class Closed:
 
 def close(
     version: RatedVersion,
-    review: OpenReview,
+    review: SealedReview,
     found: Found,
     by: By,
     ledger: Ledger,
@@ -229,7 +229,7 @@ def _describe_unfinished(plan: ReviewPlan, ratings: Ratings) -> str:
 
 
 def _entry(
-    review: OpenReview, ratings: Ratings, rating: HumanRating, by: By, ledger: Ledger
+    review: SealedReview, ratings: Ratings, rating: HumanRating, by: By, ledger: Ledger
 ) -> Body:
     plan = review.plan
     return Rated(
