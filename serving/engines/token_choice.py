@@ -99,6 +99,9 @@ def _keep_likeliest(probabilities: "torch.Tensor", top_p: float) -> "torch.Tenso
 
     values, ids = probabilities.sort(descending=True)
     sum_before = values.cumsum(-1) - values
-    values[sum_before >= top_p] = 0
+    is_cut = sum_before >= top_p
+    # Also where `top_p` is so small that it is 0 in float32.
+    is_cut[0] = False
+    values[is_cut] = 0
     kept = torch.zeros_like(probabilities)
     return kept.scatter(-1, ids, values)

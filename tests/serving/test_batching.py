@@ -118,9 +118,10 @@ def test_without_a_seed_answers_differ(few: Engine) -> None:
     assert first != second
 
 
-def test_top_p_leaves_the_unlikely_out(few: Engine) -> None:
+@pytest.mark.parametrize("top_p", [1e-6, 1e-50, 5e-324])
+def test_top_p_leaves_the_unlikely_out(few: Engine, top_p: float) -> None:
     greedy = Listener(few, GenerationRequest("tiny", (5, 6, 7), NEW_TOKENS)).rest()[0]
-    nearly_none = GenerationRequest("tiny", (5, 6, 7), NEW_TOKENS, 1.0, 1e-6, seed=1)
+    nearly_none = GenerationRequest("tiny", (5, 6, 7), NEW_TOKENS, 1.0, top_p, seed=1)
     assert Listener(few, nearly_none).rest()[0] == greedy
 
 
