@@ -214,6 +214,13 @@ def test_a_cost_that_nobody_scored_is_rejected() -> None:
         assert "Put it into score.metrics" in missing.text
 
 
+def test_tokens_may_be_saved_against_prompts_as_well() -> None:
+    wide = {**CHEAPER, "than": ["champion", "few_shot"]}
+    asked = trials.policy(cheaper=wide).gates.screen.cheaper
+    assert asked is not None
+    assert asked.than == ("champion", "few_shot")
+
+
 def test_a_loss_that_is_worth_no_release_may_be_allowed_for_a_lower_cost() -> None:
     smallest = trials.policy().gates.screen.smallest_effect
     policy = trials.policy(cheaper={**CHEAPER, "margin": smallest}).gates.screen

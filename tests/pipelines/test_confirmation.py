@@ -169,8 +169,31 @@ def test_the_line_says_which_confirmation_it_was_and_both_numbers() -> None:
         "Confirmation 2 of this year at level 0.0072 on 41 sealed groups: "
         "chrf better than champion by 3.14, bound 0.8"
     )
-    assert "not above 0" in find_confirmed(confirmation(-0.8)).text
+    worse = find_confirmed(confirmation(-0.8)).text
+    assert "not above 0: it was better on the rows that chose it alone" in worse
     assert "under 10 groups" in find_confirmed(confirmation(0.8, 9)).text
+
+
+@pytest.mark.parametrize(
+    ("low", "outcome", "says"),
+    [
+        (-0.9, "passed", "the policy allows a loss under 1"),
+        (-1.0, "undecided", "not above -1: it was as good on the rows that chose it"),
+    ],
+)
+def test_what_may_be_equal_is_confirmed_within_its_margin(
+    low: float, outcome: str, says: str
+) -> None:
+    opened = block(rows("s", 3), margin=1.0)
+    found = find_confirmed(confirmation(low).model_copy(update={"block": opened}))
+    assert found.outcome == outcome
+    assert says in found.text
+
+
+def test_a_block_without_its_comparison_confirms_nothing() -> None:
+    cut = confirmation(0.8).model_copy(update={"comparison": None, "missing": "gone"})
+    finding = find_confirmed(cut)
+    assert (finding.outcome, finding.text) == ("undecided", "gone")
 
 
 def test_where_no_block_was_opened_the_reason_is_the_verdict() -> None:

@@ -1,6 +1,7 @@
 """A prompt that is released stands before every conversation, and is checked as weights are."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -262,6 +263,16 @@ def test_a_prompt_with_weights_is_no_prompt(
     assert check_training(placed.model_copy(update=forged)).outcome == "rejected"
     trained = placed.model_copy(update={"lora": trials.adapter().lora})
     assert check_training(trained).outcome == "rejected"
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_prompt_without_a_finite_loss_has_no_record(
+    placed: Adapter, place: int
+) -> None:
+    looks = list(placed.dev_losses)
+    looks[place] = looks[place].model_copy(update={"loss": math.nan})
+    forged = placed.model_copy(update={"dev_losses": tuple(looks)})
+    assert check_training(forged).outcome == "rejected"
 
 
 def test_a_prompt_is_the_few_shot_baseline_only_with_its_examples_alone() -> None:
