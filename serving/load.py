@@ -5,17 +5,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.errors import ServingError
-from pipelines.models.language_model import Precision, load_language_model
+from core.errors import DamagedFile, ServingError
+from pipelines.models.language_model import (
+    LanguageModel,
+    Precision,
+    load_language_model,
+)
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.serving_spec import ServingSpec
 from serving.engines import Engine
 from serving.openai_schema.fields import MODEL_NAME
 from serving.package import Package, check_base, open_package, read_chat_template
+from serving.stamps import Stamps, read_stamps
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 # Tokens of an answer to a request that sets no limit, where a base is served alone.
 DEFAULT_MAX_TOKENS = 256
+# A program that links the files for a backup changes their stamps, too, but only once.
+_TRIES = 2
 
 
 @dataclass(frozen=True)
@@ -36,11 +43,39 @@ def load_engine(config: EngineConfig) -> Engine:
     """Check every digest, then load.
 
     The base answers under its own name, the adapter under `model_name`. An adapter is served in
-    the configuration that was scored and in no other: another is a `ServingError`.
+    the configuration that was scored and in no other: another is a `ServingError`. `DamagedFile`
+    also where files were exchanged after their check, be it for a moment.
     """
     from serving.engines.transformers import TransformersEngine
 
     base = BaseModelManifest.read(config.base_manifest)
+    for _ in range(_TRIES):
+        before = _read_stamps(config, base)
+        loaded = _check_and_load(config, base)
+        # What cannot be read is not known to be the same.
+        if None not in before and _read_stamps(config, base) == before:
+            return TransformersEngine(*loaded)
+        # Given back first: never two copies of all weights at once.
+        del loaded
+    raise DamagedFile(
+        f"Files of {config.base_folder} or of its adapter's package changed while they were "
+        "loaded. Find out who writes there, then start again."
+    )
+
+
+def _read_stamps(
+    config: EngineConfig, base: BaseModelManifest
+) -> tuple[Stamps | None, ...]:
+    """The stamps of all that is loaded, of which a base may have gigabytes."""
+    of_base = read_stamps(config.base_folder, base.files)
+    if config.package is None:
+        return (of_base,)
+    return of_base, read_stamps(config.package)
+
+
+def _check_and_load(
+    config: EngineConfig, base: BaseModelManifest
+) -> tuple[LanguageModel, dict[str, ServingSpec]]:
     check_base(config.base_folder, base)
     package = None
     if config.package is not None:
@@ -59,7 +94,7 @@ def load_engine(config: EngineConfig) -> Engine:
         package.adapter_folder if package else None,
     )
     copy_weights(language.model)
-    return TransformersEngine(language, specs)
+    return language, specs
 
 
 def copy_weights(model: Any) -> None:

@@ -9,12 +9,10 @@ from pathlib import Path
 from core.errors import AssayError
 from registry.ledger.entries import PublicKey, Release
 from serving.endpoint.verify import check_package, package_folder
+from serving.stamps import Stamps, read_stamps
 
 # A disk that loses a bit leaves the file's times as they are: from time to time every byte is read.
 SECONDS_BETWEEN_READINGS = 600.0
-
-# Of each path: inode, size, and the times of the last change to its content and to its inode.
-Stamps = dict[str, tuple[int, int, int, int]]
 
 
 class PackageWatch:
@@ -33,7 +31,7 @@ class PackageWatch:
 
     def look(self) -> str:
         """Read the package where it changed, or was not read for long; gives the fault."""
-        stamps = _read_stamps(self._folder)
+        stamps = read_stamps(self._folder)
         if stamps is None or stamps != self._stamps or self._is_due():
             self.fault = self._find_fault()
             self._stamps = stamps
@@ -53,21 +51,3 @@ class PackageWatch:
             kind, text = type(error).__name__, str(error)[:200]
             return f"{self._folder} cannot be read ({kind}: {text})."
         return ""
-
-
-def _read_stamps(folder: Path) -> Stamps | None:
-    """The stamps of the folder and all below it; None where they cannot be read."""
-    stamps: Stamps = {}
-    try:
-        for path in (folder, *folder.rglob("*")):
-            status = path.lstat()
-            stamps[str(path)] = (
-                status.st_ino,
-                status.st_size,
-                status.st_mtime_ns,
-                # Programs can set the time of a file's content, and the kernel alone this one.
-                status.st_ctime_ns,
-            )
-    except OSError:
-        return None
-    return stamps

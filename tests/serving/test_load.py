@@ -4,9 +4,11 @@ It gives the known answers, and another configuration is refused.
 """
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from queue import Queue
+from typing import Any
 
 import pytest
 
@@ -14,7 +16,7 @@ from core.errors import DamagedFile, ServingError
 from pipelines.values.verdict import Finalist
 from registry.release.known_answers import KnownAnswer
 from serving.engines import Engine, Event, Finished, GenerationRequest, Piece
-from serving.load import DEFAULT_MAX_TOKENS, load_engine
+from serving.load import DEFAULT_MAX_TOKENS, EngineConfig, load_engine
 from serving.package import open_package
 from tests.support.running_engine import Served
 from tests.support.tiny import MAX_TOKENS, pack
@@ -73,6 +75,69 @@ def test_a_base_that_changes_on_the_disk_later_does_not_change_the_answers(
     finally:
         loaded.close()
     assert answers == [each.text for each in known]
+
+
+def during_each_load(
+    monkeypatch: pytest.MonkeyPatch,
+    before: Callable[[], None],
+    after: Callable[[], None],
+) -> None:
+    """Have somebody act while transformers reads the weights."""
+    from transformers import AutoModelForCausalLM
+
+    load: Any = AutoModelForCausalLM.from_pretrained
+
+    def load_beside_others(*positional: Any, **named: Any) -> Any:
+        before()
+        try:
+            return load(*positional, **named)
+        finally:
+            after()
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", load_beside_others)
+
+
+@pytest.mark.parametrize(
+    "name", ["base/model.safetensors", "package/adapter/adapter_model.safetensors"]
+)
+def test_weights_that_are_exchanged_for_the_load_alone_are_not_served(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    config = copied(served, tmp_path)
+    weights, aside = tmp_path / name, tmp_path / "aside"
+
+    def exchange() -> None:
+        weights.rename(aside)
+        weights.write_bytes(aside.read_bytes()[:-4] + b"\x3f" * 4)
+
+    def put_back() -> None:
+        aside.rename(weights)
+
+    during_each_load(monkeypatch, exchange, put_back)
+    with pytest.raises(DamagedFile, match="changed while they were loaded"):
+        load_engine(config)
+
+
+def test_a_backup_that_links_the_weights_while_they_are_loaded_stops_no_load(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = copied(served, tmp_path)
+    weights, linked = tmp_path / "base/model.safetensors", tmp_path / "linked"
+
+    def link_once() -> None:
+        if not linked.exists():
+            linked.hardlink_to(weights)
+
+    during_each_load(monkeypatch, link_once, lambda: None)
+    load_engine(config).close()
+    assert linked.samefile(weights)
+
+
+def copied(served: Served, into: Path) -> EngineConfig:
+    """What is served, in folders that a test may change."""
+    base = shutil.copytree(served.config.base_folder, into / "base")
+    package = shutil.copytree(served.package, into / "package")
+    return replace(served.config, base_folder=Path(base), package=Path(package))
 
 
 def test_what_is_loaded_bears_the_fingerprint_that_was_scored(

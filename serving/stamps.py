@@ -1,0 +1,40 @@
+"""Whether a folder was touched: cheaper than its digest, and it shows what was put back as well."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+Stamp = tuple[int, int, int, int]
+"""Inode, size, and the times of the last change to the content and to the inode."""
+Stamps = dict[str, tuple[Stamp, Stamp]]
+"""Of each path: of itself, and of the file that it leads to where it is a link."""
+
+
+def read_stamps(folder: Path, names: Iterable[str] | None = None) -> Stamps | None:
+    """The stamps of the folder and of these files in it, else of all below it.
+
+    None where they cannot be read.
+    """
+    stamps: Stamps = {}
+    try:
+        files = folder.rglob("*")
+        if names is not None:
+            files = (folder / name for name in names)
+        for path in (folder, *files):
+            # A link that was put back is another one, and so is its file.
+            own = _stamp(path, follows=False)
+            target = _stamp(path, follows=True)
+            stamps[str(path)] = (own, target)
+    except OSError:
+        return None
+    return stamps
+
+
+def _stamp(path: Path, *, follows: bool) -> Stamp:
+    status = path.stat(follow_symlinks=follows)
+    return (
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        # Programs can set the time of a file's content, and the kernel alone this one.
+        status.st_ctime_ns,
+    )
