@@ -79,8 +79,9 @@ def decide(
     judged: JudgedVersion, ledger_state: LedgerState
 ) -> Candidate | Rejection | Undecided:
     """What `judge` says of the version; nothing is written anywhere."""
-    circumstances = circumstances_of(judged, ledger_state)
+    # First, so that who records the verdict sees where it was changed meanwhile.
     policy = load_policy(judged.policy)
+    circumstances = circumstances_of(judged, ledger_state)
     return judge(judged.finalist, circumstances, policy)
 
 

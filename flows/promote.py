@@ -43,6 +43,7 @@ from registry.release.release import (
     drive_release,
     record_judgement,
 )
+from registry.release.since_judged import check_serves_as_before
 from serving.client import endpoint_client
 
 _LONGEST_TAG = 4900
@@ -155,7 +156,8 @@ def begin_promotion(
         # We hold the lock, so whoever drove an earlier release has ended. A canary goes on.
         drive_release(model, context, waits=False)
         check_pages(store, context.ledger, context.ledger.state())
-        _check_does_not_serve(context.ledger.state(), candidate)
+        looked_at = context.ledger.state()
+        _check_does_not_serve(looked_at, candidate)
         verdict, ledger_state = _judge(
             project,
             context,
@@ -168,6 +170,7 @@ def begin_promotion(
             return Promotion(
                 model=model, version=candidate.version, verdict=verdict, released=None
             )
+        check_serves_as_before(model, looked_at, ledger_state)
         # The weights must be on this machine before the endpoint is told to load them.
         manifest = BaseModelManifest.read(package / "base_model.json")
         locate_base_model(manifest, project.home)
@@ -260,11 +263,20 @@ def version_to_judge(
 def judge_and_record(
     context: ReleaseContext, store: Store, judged: JudgedVersion
 ) -> tuple[Candidate | Rejection | Undecided, LedgerState]:
-    """Judge the version, and record the verdict in the ledger and on the version's page."""
+    """Judge the version, and record the verdict in the ledger and on the version's page.
+
+    `ReleaseError` where policy, approvals or reviews were changed meanwhile.
+    """
     version, finalist = judged.version, judged.finalist
     looked_at = context.ledger.state()
     verdict = decide(judged, looked_at)
     policy = load_policy(judged.policy)
+    # It is read in several places, and each must have read the same.
+    if policy.sha256 != verdict.policy_sha256:
+        raise ReleaseError(
+            f"{judged.policy} was changed while version {version.version} of {version.name} was "
+            "judged, so that this verdict does not count. Ask again."
+        )
     subject = Subject(
         version.name,
         version.version,

@@ -51,6 +51,7 @@ from registry.release.context import (
 )
 from registry.release.following import EndpointState, FollowingEndpoint
 from registry.release.granting import stops
+from registry.release.since_judged import check_nothing_was_said
 from registry.release.wishing import is_of
 
 Brake = Frozen | RolledBack | BaseServed | Revoked
@@ -81,8 +82,8 @@ def record_judgement(
     """Enter what `judge` answered, whatever it was, and keep its text under its digest.
 
     A candidate names the entry that registered it; without one the ledger permits no release.
-    `ReleaseError` where an approval of the state that `judge` looked at does not stand any more:
-    evidence takes minutes to judge, in which somebody may take it back.
+    `ReleaseError` where somebody took an approval back, or reviewed it, since the state that
+    `judge` looked at.
     """
     # Only a candidate has a registration and waivers to release it by.
     candidate = verdict if isinstance(verdict, Candidate) else None
@@ -102,25 +103,11 @@ def record_judgement(
     )
 
     def make_entry(ledger_state: LedgerState) -> Body:
-        _check_approvals_stand(subject, looked_at or ledger_state, ledger_state)
+        since = (looked_at or ledger_state).head.generation
+        check_nothing_was_said(ledger, body, since)
         return body
 
     return append(ledger, make_entry)
-
-
-def _check_approvals_stand(
-    subject: Subject, looked_at: LedgerState, ledger_state: LedgerState
-) -> None:
-    standing = {approval.generation for approval in ledger_state.approvals}
-    for approval in looked_at.approvals:
-        is_of_model = approval.model == subject.model
-        is_about_it = is_of_model and approval.version == subject.version
-        if is_about_it and approval.generation not in standing:
-            raise ReleaseError(
-                f"The approval of {approval.by} (entry {approval.generation}) was taken back while "
-                f"version {subject.version} of {subject.model} was judged, so that this verdict "
-                "does not count. Ask again."
-            )
 
 
 def release(
@@ -145,7 +132,10 @@ def release(
 def begin_release(
     candidate: Candidate, judged: int, request: ChangeRequest, context: ReleaseContext
 ) -> int:
-    """Begin what `release` does, for whoever drives it; gives the generation of the entry."""
+    """Begin what `release` does, for whoever drives it; gives the generation of the entry.
+
+    `ReleaseError` where somebody took an approval back, or reviewed it, since it was judged.
+    """
     # Asked first: an unreachable endpoint must be an error before an entry says "begun".
     context.endpoint.state()
     subject = Release(
@@ -162,7 +152,13 @@ def begin_release(
     body = ReleaseBegun(
         release=subject, judged=judged, wished=request.wished, **attribution
     )
-    ledger_state = append(context.ledger, lambda _: body)
+
+    def make_entry(_: LedgerState) -> Body:
+        # The base was checked since then, byte by byte.
+        check_nothing_was_said(context.ledger, subject, judged)
+        return body
+
+    ledger_state = append(context.ledger, make_entry)
     return ledger_state.head.generation
 
 

@@ -12,12 +12,6 @@ from urllib.parse import urlsplit
 import pytest
 from mlflow import MlflowClient
 
-from core.project import Project
-from flows.run.registration import enter_version
-from pipelines.values.verdict import Finalist
-from registry.ledger.ledger import open_ledger
-from registry.mlflow.home_store import open_store
-from registry.mlflow.recorded import VERDICT, Page, RecordedRun, Submission
 from tests.support.endpoint_system import Home, Running, endpoint
 from tests.support.journey import (
     Checkout,
@@ -30,6 +24,7 @@ from tests.support.promoted import (
     MODEL,
     entry_kinds,
     model_state,
+    register_again,
     waived_site,
 )
 
@@ -46,16 +41,7 @@ def prepared(recorded: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Ch
     """
     root = tmp_path_factory.mktemp("two")
     site = waived_site(recorded, root / "assay")
-    store = open_store(Project(site.root, site.home))
-    one = store.get_version(MODEL, "1")
-    package = store.fetch(one, root / "package")
-    page = Page(description="the same again", tags={VERDICT: "passed"})
-    run = RecordedRun(run_id=one.run_id, verdict="passed")
-    submission = Submission(
-        run=run, package=package, model=MODEL, logical_run="0" * 64, page=page
-    )
-    two = store.register(Finalist.read(package / "verdict.json"), submission)
-    enter_version(open_ledger(site.home), store, site.home / "packages", two, package)
+    register_again(site, root)
     assert len(site.versions()) == 2
     return site
 

@@ -85,9 +85,7 @@ def test_a_verdict_does_not_count_where_an_approval_was_taken_back_meanwhile(
     verdict = Undecided(gate="judge", findings=(missing,), policy_sha256="f" * 64)
     record_judgement(ledger, subject, verdict, looked_at)
     withdraw(TARGET, ANN, ledger)
-    with pytest.raises(
-        ReleaseError, match=r"approval of manager \(entry 3\) was taken"
-    ):
+    with pytest.raises(ReleaseError, match=r"manager took .* back \(entry 5\)"):
         record_judgement(ledger, subject, verdict, looked_at)
     assert len(ledger.state().judged) == 1
     # What somebody says of another version is none of its business.

@@ -14,9 +14,14 @@ import httpx
 import psutil
 
 from core.errors import AssayError
+from core.project import Project
+from flows.run.registration import enter_version
+from pipelines.values.verdict import Finalist
 from registry.ledger.ledger import open_ledger
 from registry.ledger.state import ModelState
 from registry.mlflow.accounts import service_login
+from registry.mlflow.home_store import open_store
+from registry.mlflow.recorded import VERDICT, Page, RecordedRun, Submission
 from registry.release.following import EndpointState
 from registry.release.release import is_at_rest
 from serving.client import endpoint_client
@@ -48,6 +53,20 @@ def waived_site(recorded: Checkout, root: Path) -> Checkout:
 def waive(site: Checkout, rule: str) -> None:
     """Somebody else than the author waives the rule for an hour."""
     waive_as_others(site.home, MODEL, [rule])
+
+
+def register_again(site: Checkout, scratch: Path) -> None:
+    """Register the package of version 1 as that of another run: version 2."""
+    store = open_store(Project(site.root, site.home))
+    one = store.get_version(MODEL, "1")
+    package = store.fetch(one, scratch / "package")
+    page = Page(description="the same again", tags={VERDICT: "passed"})
+    run = RecordedRun(run_id=one.run_id, verdict="passed")
+    submission = Submission(
+        run=run, package=package, model=MODEL, logical_run="0" * 64, page=page
+    )
+    two = store.register(Finalist.read(package / "verdict.json"), submission)
+    enter_version(open_ledger(site.home), store, site.home / "packages", two, package)
 
 
 def model_state(checkout: Checkout) -> ModelState:
