@@ -11,7 +11,13 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from core.errors import AssayError, RegistryError, ServingError
+from core.errors import (
+    AssayError,
+    BrokenLedger,
+    IllegalEntry,
+    RegistryError,
+    ServingError,
+)
 from core.locks import release_lock, try_exclusive
 from core.project import Project
 from flows.admission_there import AdmissionThere
@@ -160,8 +166,15 @@ class Reconciler:
         return self._notify("ring", *alarms)
 
     def keep_head_record(self) -> tuple[str, ...]:
-        """Keep a record in this home of how far the ledger goes."""
-        ledger_state = self._ledger.state()
+        """Keep a record in this home of how far the ledger goes.
+
+        A ledger that was set back is told to people, and to the endpoint by what is kept.
+        """
+        try:
+            ledger_state = self._ledger.state()
+        except (BrokenLedger, IllegalEntry) as error:
+            self._heads.remember_own(self._ledger.verified)
+            return self._notify("record", f"The ledger is not obeyed: {error}")
         sentences = self._heads.repair_record(self._ledger, ledger_state)
         return self._notify("record", *sentences)
 

@@ -18,7 +18,9 @@ from core.errors import AssayError, DamagedFile, LedgerError, RegistryError
 from core.project import Project
 from registry.ledger.audit import LOOK, find_doubts, read_all_keys
 from registry.ledger.heads import (
+    HeadRecord,
     RemoteRecord,
+    SealedRecord,
     keep_record,
     read_elsewhere,
     read_memory,
@@ -127,6 +129,18 @@ class HeadComparison:
             f"It was replaced. {LOOK}"
         )
         return (sentence,)
+
+    def remember_own(self, verified: LedgerState | None) -> None:
+        """Keep what this controller verified before somebody set the ledger back.
+
+        The files that remember it may have been set back, too: then no other process knows it.
+        """
+        if verified is None:
+            return
+        sealed = SealedRecord.sign(HeadRecord.of(verified), load_key(self.home))
+        # Each by itself: of one place only the furthest is kept, be it accepted as lost.
+        where = f"the controller, which read entry {sealed.generation},"
+        self._keep((RemoteRecord(where=where, sealed=sealed),))
 
     def compare(
         self,

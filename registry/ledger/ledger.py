@@ -169,6 +169,11 @@ class Ledger:
         self._ledger_state = ledger_state
         return ledger_state
 
+    @property
+    def verified(self) -> LedgerState | None:
+        """What this object verified last, whatever was done to the database since."""
+        return self._ledger_state
+
     def append(self, body: Body, expected: LedgerState) -> LedgerState:
         """Sign and write one entry on top of `expected`, and give the state after it.
 

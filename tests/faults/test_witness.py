@@ -289,6 +289,30 @@ def test_a_missing_head_record_is_rewritten_by_the_controller_where_the_memory_c
     assert start_follower(home).alarms == ()
 
 
+def test_a_controller_that_outlives_a_home_that_was_set_back_tells_people_and_the_endpoint(
+    home: Path,
+) -> None:
+    duties = Reconciler(Project(home.parent, home))
+    assert duties.keep_head_record() == ()
+    set_back(home)
+    # An endpoint that starts there finds everything as it was, and nothing to warn of.
+    seen = start_follower(home)
+    assert (seen.serves, seen.alarms) == ("2", ())
+    (sentence,) = duties.keep_head_record()
+    assert "The ledger is not obeyed: Entry 10 is missing" in sentence
+    assert duties.keep_head_record() == ()
+    seen = start_follower(home)
+    assert seen.serves == "1"
+    assert any("the controller, which read entry 10" in alarm for alarm in seen.alarms)
+    ledger = open_ledger(home)
+    with pytest.raises(BrokenLedger, match="Entry 10 is missing"):
+        ledger.append(frozen(), ledger.state())
+    accepted = assay("audit", "accept-head", "--reason", "the disk was restored")
+    assert "Revoked again: version 2 of letters" in accepted.output
+    assert duties.keep_head_record() == ()
+    assert start_follower(home).alarms == ()
+
+
 def test_the_controller_tells_the_witness_and_notices_where_it_forgets_also_without_mlflow(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
