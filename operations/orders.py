@@ -125,14 +125,20 @@ def skip_canary_of(model: str | None, reason: str) -> ServedModel:
     """Have a release on its way switch without waiting for its canary.
 
     `ParameterError` where the model is not certain or there is no reason; `ReleaseError` without
-    the role release_manager; `IllegalEntry` where the person who skips began the release.
+    the role release_manager; errors of `skip_canary` where the person who skips began the release.
     """
     # No brake: what it lets happen is a release.
-    order = make_order(reason)
-    check_may_promote(current_project(), order)
+    project, order = current_project(), make_order(reason)
+    check_may_promote(project, order)
     context = _open_context()
     name = model or _only_model(context.ledger.state())
-    ledger_state = skip_canary(name, order, context)
+    people = read_people(project.root)
+    ledger_state = skip_canary(
+        name,
+        order,
+        context,
+        people,
+    )
     return ServedModel(name, ledger_state)
 
 

@@ -19,6 +19,7 @@ from registry.ledger.entries import (
     CanarySkipped,
     CanaryStep,
     ReleaseAborted,
+    ReleaseBegun,
     ReleaseCompleted,
     ReleaseSwitched,
     RolledBack,
@@ -30,6 +31,7 @@ from registry.release.canary import describe_canary
 from registry.release.canary_series import read_looks
 from registry.release.context import ChangeRequest, Patience
 from registry.release.following import EndpointState, EngineState, Route
+from registry.release.people import DEFAULT, People, Person
 from registry.release.release import (
     Stall,
     drive_release,
@@ -39,7 +41,7 @@ from registry.release.release import (
 )
 from registry.release.skipping import skip_canary
 from tests.support.canaries import counts, plan, report
-from tests.support.fake_endpoint import MODEL, WHY, Bench, spec
+from tests.support.fake_endpoint import MODEL, WHY, Bench, release_of, spec
 
 DEFAULTS: dict[str, object] = {"bake_s": 60}
 
@@ -324,18 +326,38 @@ def test_a_skipped_canary_switches_at_once(serving: Bench) -> None:
 def test_a_second_person_skips_a_canary_in_one_step(serving: Bench) -> None:
     second = ChangeRequest("olga", "the old version leaks names", "7 (olga)")
     with pytest.raises(ReleaseError, match="No release of letters-tiny is on its way"):
-        skip_canary(MODEL, second, serving.context)
+        skip_canary(MODEL, second, serving.context, DEFAULT)
     begun = at_weight(serving, 5)
     with pytest.raises(IllegalEntry, match="a second person has to skip"):
-        skip_canary(MODEL, WHY, serving.context)
-    skip_canary(MODEL, second, serving.context)
+        skip_canary(MODEL, WHY, serving.context, DEFAULT)
+    skip_canary(MODEL, second, serving.context, DEFAULT)
     assert serving.next() == ReleaseSwitched(begun=begun)
+
+
+def test_one_person_with_two_accounts_is_no_second_one(serving: Bench) -> None:
+    judged = serving.judge("2")
+    release = release_of("2").model_copy(update={"canary": plan()})
+    order = {"by": "ann", "account": "mlflow:ann", "reason_sha256": "0" * 64}
+    body = {"release": release, "judged": judged, **order}
+    serving.write(ReleaseBegun.model_validate(body))
+    people = People(
+        people={
+            "kim": Person(mlflow=("ann",), accounts=("7",)),
+            "olga": Person(accounts=("8",)),
+        }
+    )
+    kim = ChangeRequest("kim", "it is urgent", "7 (kim)")
+    with pytest.raises(ReleaseError, match=r"ann and kim are one person .*\(kim\)"):
+        skip_canary(MODEL, kim, serving.context, people)
+    olga = ChangeRequest("olga", "it is urgent", "8 (olga)")
+    skip_canary(MODEL, olga, serving.context, people)
+    assert serving.kinds[-1] == "canary_skipped"
 
 
 def test_only_what_has_a_canary_can_skip_it(serving: Bench) -> None:
     serving.begin("2")
     with pytest.raises(ReleaseError, match="has no canary to skip"):
-        skip_canary(MODEL, WHY, serving.context)
+        skip_canary(MODEL, WHY, serving.context, DEFAULT)
 
 
 def test_a_first_release_switches_at_once(bench: Bench) -> None:
