@@ -247,14 +247,22 @@ def version_to_judge(
     ledger_state = context.ledger.state()
     model_state = ledger_state.model(version.name)
     origin = ledger_state.registration(version.name, version.version)
+    finalist = read_finalist(version, package)
+    anchor = find_anchor_adapter(
+        store,
+        version.name,
+        project.home,
+        model_state,
+        finalist.adapter.sha256,
+    )
     return JudgedVersion(
         version=version,
-        finalist=read_finalist(version, package),
+        finalist=finalist,
         package=package,
         policy=policy_of(project.root, version.name),
         project=project.root,
         origin=origin,
-        anchor=find_anchor_adapter(store, version.name, project.home, model_state),
+        anchor=anchor,
         recall=context.ledger.recall,
         created_at=store.find_creation(version).at,
     )

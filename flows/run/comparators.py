@@ -3,6 +3,7 @@
 Both are written into the workspace before the first stage, so that DVC sees them as inputs.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from core.errors import RegistryError
@@ -92,24 +93,29 @@ def find_anchor(store: Store, model: str, home: Path) -> ModelVersion | None:
     state = ModelState()
     if was_ever_opened(home):
         state = read_ledger(home).state().model(model)
-    return _find_anchor(store, model, state)
+    return next(_anchors(store, model, state), None)
 
 
 def find_anchor_adapter(
-    store: Store, model: str, home: Path, state: ModelState
+    store: Store, model: str, home: Path, state: ModelState, candidate: str
 ) -> Adapter | None:
-    """The anchor's adapter by what the ledger says; None where there is no anchor yet."""
-    anchor = _find_anchor(store, model, state)
-    if anchor is None:
-        return None
-    package = fetch_package_of(store, anchor, home)
-    return Adapter.read(package / "adapter.json")
+    """The anchor's adapter by what the ledger says; None where there is no anchor yet.
+
+    `candidate` is the adapter that is judged: given the alias, it would be measured against itself.
+    """
+    for anchor in _anchors(store, model, state):
+        package = fetch_package_of(store, anchor, home)
+        adapter = Adapter.read(package / "adapter.json")
+        if adapter.sha256 != candidate or _has_served(state, candidate):
+            return adapter
+    return None
 
 
-def _find_anchor(store: Store, model: str, state: ModelState) -> ModelVersion | None:
+def _anchors(store: Store, model: str, state: ModelState) -> Iterator[ModelVersion]:
+    """What holds the alias, then the first champion."""
     chosen = store.holder(model, ANCHOR)
     if chosen is not None:
-        return chosen
+        yield chosen
     # The first of them and not the last: small losses would add up unseen.
     for recorded in state.once_served:
         release = recorded.release
@@ -117,9 +123,14 @@ def _find_anchor(store: Store, model: str, state: ModelState) -> ModelVersion | 
         is_held = (
             version is not None and version.package_sha256 == release.package_sha256
         )
-        if is_held and release.version not in state.revoked:
-            return version
-    return None
+        if version and is_held and release.version not in state.revoked:
+            yield version
+            return
+
+
+def _has_served(state: ModelState, adapter_sha256: str) -> bool:
+    served = [recorded.release.spec.adapter_sha256 for recorded in state.once_served]
+    return adapter_sha256 in served
 
 
 def released_version(store: Store, release: Release) -> ModelVersion:
