@@ -1,4 +1,4 @@
-"""Commands that score models on code."""
+"""Commands that score models on benchmarks: code, and tasks of lm-evaluation-harness."""
 
 from pathlib import Path
 from typing import Any
@@ -88,4 +88,44 @@ def humaneval(ctx: click.Context, /, *, as_json: bool, **options: Any) -> None:
     ctx.exit(EXIT_CODES[report.verdict])
 
 
-COMMANDS: tuple[click.Command, ...] = (humaneval,)
+@click.command("lm-eval")
+@click.argument("version", metavar="models:/NAME/N")
+@click.option("--tasks", required=True, help="Names of tasks, separated by commas.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Tasks of your own: a folder with their YAML files.",
+)
+@click.option(
+    "--limit", type=click.IntRange(min=2), help="So many documents, for a try."
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1, 10_000),
+    default=8,
+    show_default=True,
+    help="Documents at a time.",
+)
+@click.option(
+    "--chat-template", is_flag=True, help="Ask through the base's chat template."
+)
+@click.option("--json", "as_json", is_flag=True, help="One machine-readable line last.")
+def lm_eval(version: str, *, tasks: str, as_json: bool, **options: Any) -> None:
+    """Ask a version and its base tasks of lm-evaluation-harness, and keep the scores in MLflow.
+
+    ASSAY_HARNESS_PYTHON names a Python that has lm_eval. No gate judges these scores.
+    """
+    from operations.harness.ask import HarnessTasks
+    from operations.harness.score_version import score_version
+
+    names = tuple(name.strip() for name in tasks.split(",") if name.strip())
+    if not names:
+        raise click.BadParameter("It names no task.", param_hint="--tasks")
+    report = score_version(version, HarnessTasks(names=names, **options))
+    for line in report.lines:
+        say(line)
+    if as_json:
+        say_json(report.model_dump(mode="json"))
+
+
+COMMANDS: tuple[click.Command, ...] = (humaneval, lm_eval)

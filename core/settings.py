@@ -76,6 +76,9 @@ class Settings(BaseSettings):
     tls_key: str = ""
     """The PEM file with the key of that certificate, without a password."""
 
+    harness_python: Path | None = None
+    """A Python that has lm-evaluation-harness, for `assay lm-eval`; None: this one."""
+
     spare_engines: str = "1"
     """How many engine processes the endpoint keeps ready for the next release, 0 to 8.
 

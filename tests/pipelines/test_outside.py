@@ -3,8 +3,6 @@
 import json
 import subprocess
 import sys
-import sysconfig
-import venv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,9 +17,9 @@ from pipelines.values.dataset import Message, Prompt
 from pipelines.values.evidence import TokenLoss
 from pipelines.values.metric_settings import BleuSettings, MetricSettings, Tokenizer
 from pipelines.values.params import GenerationParams
+from tests.support.harness import make_harness
 from tests.support.tiny import make_tiny_base, tiny_manifest
 
-HARNESS = "lm_eval==0.4.13"
 # Nothing of a program's own home or network takes part.
 OFFLINE = {"HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin"}
 # A prompt ends in a control token: lm-evaluation-harness moves white space at the end of a context
@@ -123,20 +121,7 @@ json.dump(scores, open(into, "w"))
 
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment with lm-evaluation-harness beside this one's libraries."""
-    folder = tmp_path_factory.mktemp("harness")
-    venv.create(folder, with_pip=True)
-    python = folder / "bin/python"
-    # torch and transformers are read from here; what the harness adds stays in its own folder.
-    ours, version = sysconfig.get_path("purelib"), sysconfig.get_python_version()
-    site = folder / f"lib/python{version}/site-packages"
-    write_text(site / "ours.pth", f"{ours}\n")
-    subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", HARNESS],
-        check=True,
-        timeout=900,
-    )
-    return python
+    return make_harness(tmp_path_factory.mktemp("harness"))
 
 
 def rendered(prompt: Prompt) -> str:
