@@ -29,6 +29,7 @@ from pipelines.code_tasks.verdict import decide
 from pipelines.models.adapter_files import CONFIG, check_kinds, check_plain_lora
 from pipelines.models.base_store import locate_base_model
 from pipelines.models.language_model import load_language_model
+from pipelines.models.resumed import Resumed
 from pipelines.stages.base_model import base_model
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Interval
@@ -171,11 +172,12 @@ def _ask(
         language = load_language_model(
             manifest, folder, template, request.settings.precision, adapter
         )
-        own = ask_tasks(language, tasks, request.settings, system)
         # The base is known by its manifest.
         digest = None
         if adapter is not None:
             digest = digest_of_files(folder_digests(adapter))
+        asked = Resumed(language, system, digest or manifest.digest)
+        own = ask_tasks(asked, tasks, request.settings)
         score = score_answers(
             own,
             request.settings,

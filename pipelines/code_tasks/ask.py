@@ -8,12 +8,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from core.errors import IncompleteGeneration
-from core.progress import progress_bar
 from core.value import Value
 from pipelines.code_tasks.answer_code import program_in
 from pipelines.code_tasks.humaneval import HUMANEVAL, CodeTask
-from pipelines.models.language_model import LanguageModel, Sampling, generate
+from pipelines.models.language_model import LanguageModel, Sampling
+from pipelines.models.resumed import Resumed
 from pipelines.sandbox.box import LIMITS, python_version
 from pipelines.sandbox.judge import Outcome
 from pipelines.sandbox.run import run_trials
@@ -62,38 +61,29 @@ class CodeAnswer(Value):
 
 
 def ask_tasks(
-    language: LanguageModel,
-    tasks: Sequence[CodeTask],
-    settings: CodeSettings,
-    system: str,
+    asked: Resumed, tasks: Sequence[CodeTask], settings: CodeSettings
 ) -> tuple[CodeAnswer, ...]:
     """Every sample of every task, run against its tests in boxes.
 
     `IncompleteGeneration` where an answer is missing, `SandboxUnavailable` where a box does not
     start: no answer is counted that was not run.
     """
+    language = asked.language
     encoder = language.encoder
     messages = [_message(language, task) for task in tasks]
     prompts = [encoder.prompt_ids([message]) for message in messages]
     answered: list[tuple[CodeTask, int, str]] = []
-    with progress_bar(f"answers, {system}", len(tasks) * settings.samples) as advance:
-        for sample in range(settings.samples):
-            rows = generate(
-                language,
-                prompts,
-                max_new_tokens=settings.max_new_tokens,
-                batch_size=settings.batch_size,
-                advance=advance,
-                sampling=_sampling(settings, sample),
-            )
-            # Counted as failed, a missing answer would look like a worse model.
-            if len(rows) != len(tasks):
-                raise IncompleteGeneration(
-                    f"{system} answered {len(rows)} of {len(tasks)} tasks. Run again."
-                )
-            for task, row in zip(tasks, rows, strict=True):
-                text = encoder.decode(row.ids)
-                answered.append((task, sample, text))
+    for sample in range(settings.samples):
+        rows = asked.answers(
+            f"tasks, sample {sample + 1}",
+            prompts,
+            max_new_tokens=settings.max_new_tokens,
+            batch_size=settings.batch_size,
+            sampling=_sampling(settings, sample),
+        )
+        for task, row in zip(tasks, rows, strict=True):
+            text = encoder.decode(row.ids)
+            answered.append((task, sample, text))
     # All answers before the first trial: boxes would take processors from the model.
     programs = [program_in(answer, task) for task, _, answer in answered]
     trials = [
@@ -102,8 +92,8 @@ def ask_tasks(
     ]
     outcomes = run_trials(trials)
     return tuple(
-        _describe_answer(system, asked, program, outcome)
-        for asked, program, outcome in zip(answered, programs, outcomes, strict=True)
+        _describe_answer(asked.system, each, program, outcome)
+        for each, program, outcome in zip(answered, programs, outcomes, strict=True)
     )
 
 

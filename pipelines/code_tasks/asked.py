@@ -8,8 +8,8 @@ from core.settings import Settings
 from pipelines.code_tasks.ask import CodeSettings, ask_tasks, sign_settings
 from pipelines.code_tasks.controls import check_controls
 from pipelines.code_tasks.humaneval import HUMANEVAL, CodeTask, read_humaneval
-from pipelines.models.language_model import LanguageModel
 from pipelines.models.probed import Trio
+from pipelines.models.resumed import Resumed
 from pipelines.values.humaneval import HumanEvalAnswers, TaskResult
 from pipelines.values.params import Params
 from pipelines.values.safety import ProbedSystem
@@ -45,7 +45,12 @@ def ask_humaneval(
     results = [
         result
         for system, language in trio.languages()
-        for result in _ask(system, language, tasks, settings)
+        for result in _ask(
+            system,
+            Resumed(language, system, trio.weights(system), trio.kept),
+            tasks,
+            settings,
+        )
     ]
     return answers.model_copy(update={"results": tuple(results)})
 
@@ -67,11 +72,11 @@ def settings_of(params: Params) -> CodeSettings:
 
 def _ask(
     system: ProbedSystem,
-    language: LanguageModel,
+    asked: Resumed,
     tasks: Sequence[CodeTask],
     settings: CodeSettings,
 ) -> list[TaskResult]:
-    answers = ask_tasks(language, tasks, settings, system)
+    answers = ask_tasks(asked, tasks, settings)
     return [
         TaskResult(
             system=system,

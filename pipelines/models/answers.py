@@ -16,10 +16,8 @@ from pipelines.models.chat import ChatEncoder
 from pipelines.models.journal import Journal
 from pipelines.models.kept_answers import KeptAnswers
 from pipelines.models.language_model import (
-    Generated,
     LanguageModel,
     Sampling,
-    generate,
     generate_into,
     measure_losses_into,
 )
@@ -156,7 +154,7 @@ def answer(
     with places.kept_for_now() as kept:
         answers = _generate_answers(assignment, kept)
         losses = _measure_losses(assignment, kept)
-        sampled = draw_samples(assignment, out)
+        sampled = draw_samples(assignment, kept, out)
         # One after the other from the disk: all of them need not fit into memory.
         write_jsonl(answers_path, (row.model_dump() for row in answers))
         write_jsonl(losses_path, (row.model_dump() for row in losses))
@@ -238,26 +236,35 @@ def count_longest_reference(encoder: ChatEncoder, prompt: Prompt) -> int:
 
 
 def _generate_answers(assignment: _Assignment, kept: Path) -> Iterator[Completion]:
-    language, prompts = assignment.language, assignment.prompts
     system = assignment.system
     path = kept / f"{system}.answers"
+    answers = _answer_missing(assignment, path, f"answers, {system}")
+    return _read_answers(assignment, answers)
+
+
+def _answer_missing(
+    assignment: _Assignment, path: Path, title: str, sampling: Sampling | None = None
+) -> KeptAnswers:
+    """The answers at `path`, once those that it lacked are there."""
+    prompts = assignment.prompts
     answers = KeptAnswers(path, assignment.key(assignment.encoded))
-    with progress_bar(f"answers, {system}", len(prompts)) as advance:
+    with progress_bar(title, len(prompts)) as advance:
         generate_into(
             answers,
-            language,
+            assignment.language,
             assignment.encoded,
             max_new_tokens=assignment.params.max_new_tokens,
             batch_size=assignment.params.batch_size,
             advance=advance,
+            sampling=sampling,
         )
     # No answer is made up for a prompt without one.
     if len(answers) != len(prompts):
         raise IncompleteGeneration(
-            f"{system} answered {len(answers)} of {len(prompts)} prompts. "
+            f"{assignment.system} answered {len(answers)} of {len(prompts)} prompts. "
             "Run the stage again."
         )
-    return _read_answers(assignment, answers)
+    return answers
 
 
 def _read_answers(
@@ -274,7 +281,9 @@ def _read_answers(
         )
 
 
-def draw_samples(assignment: _Assignment, out: Path) -> SampledCompletions | None:
+def draw_samples(
+    assignment: _Assignment, kept: Path, out: Path
+) -> SampledCompletions | None:
     """Answer every prompt k times by chance, once for each seed; None where answers are greedy.
 
     Written below `out` as `SYSTEM.samples.jsonl`. `IncompleteGeneration` where an answer is
@@ -283,48 +292,38 @@ def draw_samples(assignment: _Assignment, out: Path) -> SampledCompletions | Non
     drawn = assignment.params.sampled_as
     if drawn is None:
         return None
-    samples: list[SampledAnswer] = []
+    samples: list[Iterator[SampledAnswer]] = []
     for number, seed in enumerate(drawn.seeds):
-        title = f"sample {number + 1} of {drawn.samples}, {assignment.system}"
         sampling = Sampling(drawn.temperature, seed)
-        generated = _draw(assignment, title, sampling)
-        for prompt, row in zip(assignment.prompts, generated, strict=True):
-            text = assignment.language.encoder.decode(row.ids)
-            samples.append(
-                SampledAnswer(
-                    prompt_id=prompt.id,
-                    sample=number,
-                    text=text,
-                    tokens=len(row.ids),
-                    ended=row.ended,
-                )
-            )
+        samples.append(_draw(assignment, kept, number, sampling))
     path = out / f"{assignment.system}.samples.jsonl"
-    write_jsonl(path, (sample.model_dump() for sample in samples))
+    rows = (sample.model_dump() for each in samples for sample in each)
+    write_jsonl(path, rows)
     return SampledCompletions(drawn=drawn, answers=FileDigest.of(path))
 
 
 def _draw(
-    assignment: _Assignment, title: str, sampling: Sampling
-) -> tuple[Generated, ...]:
+    assignment: _Assignment, kept: Path, number: int, sampling: Sampling
+) -> Iterator[SampledAnswer]:
     """One answer to each prompt, by chance from a seed."""
-    prompts = assignment.prompts
-    with progress_bar(title, len(prompts)) as advance:
-        generated = generate(
-            assignment.language,
-            assignment.encoded,
-            max_new_tokens=assignment.params.max_new_tokens,
-            batch_size=assignment.params.batch_size,
-            advance=advance,
-            sampling=sampling,
+    path = kept / f"{assignment.system}.sample-{number}"
+    title = f"sample {number + 1}, {assignment.system}"
+    answers = _answer_missing(assignment, path, title, sampling)
+    return _read_samples(assignment, answers, number)
+
+
+def _read_samples(
+    assignment: _Assignment, answers: KeptAnswers, number: int
+) -> Iterator[SampledAnswer]:
+    for place, prompt in enumerate(assignment.prompts):
+        row = answers.read(place)
+        yield SampledAnswer(
+            prompt_id=prompt.id,
+            sample=number,
+            text=assignment.language.encoder.decode(row.ids),
+            tokens=len(row.ids),
+            ended=row.ended,
         )
-    # No answer is made up for a prompt without one.
-    if len(generated) != len(prompts):
-        raise IncompleteGeneration(
-            f"{assignment.system} answered {len(generated)} of {len(prompts)} prompts. "
-            "Run the stage again."
-        )
-    return generated
 
 
 def _measure_losses(assignment: _Assignment, kept: Path) -> Iterator[TokenLoss]:

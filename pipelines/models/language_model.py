@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from core.errors import UnusableBaseModel, UnusableRow, first_line
+from core.files import digest_of_text
 from pipelines.models.attention import leave_out_cudnn_attention
 from pipelines.models.batching import Batching, choose_batching, cut_into_batches
 from pipelines.models.chat import ChatEncoder
@@ -30,6 +31,8 @@ TokenIds = Sequence[int]
 # Rows x completion tokens: bounds the logits of a batch at about 200 MB
 # for 49k tokens of vocabulary.
 _LOGITS_AT_ONCE = 1024
+_SEED_DIGITS = 15
+"""Hexadecimal ones: torch takes seeds of 64 bits with a sign."""
 
 
 _Result = TypeVar("_Result")
@@ -84,6 +87,12 @@ class Sampling:
     temperature: float
     seed: int
 
+    def seed_of(self, batch: int) -> int:
+        """A seed of each batch: what a batch draws depends on no batch before it."""
+        # By digest: seeds that follow one another are those of other samples.
+        digest = digest_of_text(f"{self.seed} {batch}")
+        return int(digest[:_SEED_DIGITS], 16)
+
 
 @dataclass(frozen=True)
 class LanguageModel:
@@ -95,14 +104,6 @@ class LanguageModel:
     precision: Precision
     context_tokens: int
     batching: Batching
-
-
-@dataclass(frozen=True)
-class _Batches:
-    """How many rows at once at most, and who hears of each batch."""
-
-    size: int
-    advance: Advance
 
 
 @dataclass(frozen=True)
@@ -195,11 +196,15 @@ def generate(
     `max_new_tokens` do not fit into the context. `advance` hears of each batch's size.
     """
     answers: InMemory[Generated] = InMemory()
-    how = _generation_settings(language, max_new_tokens, sampling)
-    batches = _Batches(batch_size, advance)
-    # The same draws in the same order: chance must not depend on what was kept before.
-    with _seeded(sampling):
-        _generate_missing(language, prompts, how, batches, answers)
+    generate_into(
+        answers,
+        language,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        advance=advance,
+        sampling=sampling,
+    )
     return answers.in_order(len(prompts))
 
 
@@ -211,47 +216,33 @@ def generate_into(
     max_new_tokens: int,
     batch_size: int,
     advance: Advance = lambda _: None,
+    sampling: Sampling | None = None,
 ) -> None:
-    """Answer greedily those prompts that `answers` lacks, and give it each batch at once.
+    """Answer those prompts that `answers` lacks, and give it each batch at once.
 
     The batches are those of all prompts, whatever is there already: so the answers are the same.
     """
-    how = _generation_settings(language, max_new_tokens, None)
-    batches = _Batches(batch_size, advance)
-    _generate_missing(
-        language,
-        prompts,
-        how,
-        batches,
-        answers,
-    )
-
-
-def _generate_missing(
-    language: LanguageModel,
-    prompts: Sequence[TokenIds],
-    how: Any,
-    batches: _Batches,
-    answers: Kept[Generated],
-) -> None:
     import torch
 
+    how = _generation_settings(language, max_new_tokens, sampling)
     # All before the first answer: a long run must not fail at its end.
     for ids in prompts:
-        _check_length(language, len(ids) + how.max_new_tokens)
+        _check_length(language, len(ids) + max_new_tokens)
     # An evaluation that was killed at its very end needs no model any more.
     if not answers.missing(range(len(prompts))):
-        batches.advance(len(prompts))
+        advance(len(prompts))
         return
     lengths = [len(ids) for ids in prompts]
+    batches = cut_into_batches(lengths, batch_size, language.batching)
     with torch.inference_mode():
         prefix = _compute_prefix(language, prompts)
-        for indices in cut_into_batches(lengths, batches.size, language.batching):
+        for number, indices in enumerate(batches):
             if answers.missing(indices):
                 rows = [prompts[index] for index in indices]
-                generated = _generate_batch(language, rows, prefix, how)
+                with _seeded(sampling, number):
+                    generated = _generate_batch(language, rows, prefix, how)
                 answers.add(indices, generated)
-            batches.advance(len(indices))
+            advance(len(indices))
 
 
 def measure_completion_losses(
@@ -418,15 +409,15 @@ def _generation_settings(
 
 
 @contextmanager
-def _seeded(sampling: Sampling | None) -> Iterator[None]:
-    """Within, chance begins at the seed; afterwards it goes on as before."""
+def _seeded(sampling: Sampling | None, batch: int) -> Iterator[None]:
+    """Within, chance begins at the seed of that batch; afterwards it goes on as before."""
     import torch
 
     if sampling is None:
         yield
         return
     with torch.random.fork_rng():
-        torch.manual_seed(sampling.seed)
+        torch.manual_seed(sampling.seed_of(batch))
         yield
 
 

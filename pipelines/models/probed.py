@@ -28,6 +28,8 @@ class Trio:
     """The adapter's weights, which are loaded already."""
     champion: Champion | None
     params: GenerationParams
+    kept: Path | None = None
+    """Where answers are on their way."""
 
     @classmethod
     def of(
@@ -36,6 +38,7 @@ class Trio:
         adapter: Adapter,
         language: LanguageModel,
         params: GenerationParams,
+        kept: Path | None = None,
     ) -> Self:
         """With the champion that the run compares with."""
         comparators = dict(read_comparators())
@@ -46,6 +49,7 @@ class Trio:
             language,
             champion,
             params,
+            kept,
         )
 
     @property
@@ -65,6 +69,10 @@ class Trio:
             served = champion.adapter
             found["champion"] = served.sha256
         return found
+
+    def weights(self, system: ProbedSystem) -> str:
+        """Which weights answer: a digest of the adapter, or of the base alone."""
+        return self.digests[system] or self.base.digest
 
     @property
     def is_chat(self) -> bool:
@@ -106,7 +114,7 @@ class Trio:
 def ask_probes(trio: Trio, questions: Questions) -> SafetyAnswers:
     """What every system says to the probes of safety."""
     parts = (
-        ask(Probed(system, language), questions)
+        ask(Probed(system, language, trio.weights(system), trio.kept), questions)
         for system, language in trio.languages()
     )
     return put_together(parts, trio.digests, trio.base.digest)

@@ -7,13 +7,9 @@ from pathlib import Path
 
 from core.errors import IncompleteEvidence
 from core.files import digest_of_json
-from core.progress import progress_bar
 from pipelines import layout
-from pipelines.models.language_model import (
-    LanguageModel,
-    generate,
-    measure_completion_losses,
-)
+from pipelines.models.language_model import LanguageModel
+from pipelines.models.resumed import Resumed
 from pipelines.safety.files import (
     Pair,
     read_canaries,
@@ -59,10 +55,17 @@ class Questions:
 
 @dataclass(frozen=True)
 class Probed:
-    """One system's name, and its weights."""
+    """One system's name, its weights, and where its answers are on their way."""
 
     system: ProbedSystem
     language: LanguageModel
+    weights: str = ""
+    kept: Path | None = None
+
+    @property
+    def resumed(self) -> Resumed:
+        """Whom to ask."""
+        return Resumed(self.language, self.system, self.weights, self.kept)
 
 
 @dataclass(frozen=True)
@@ -273,16 +276,14 @@ def _generate(
     """Greedy answers, in the order of the prompts; nothing for no prompts."""
     if not encoded:
         return []
-    language = probed.language
-    with progress_bar(f"{what}, {probed.system}", len(encoded)) as advance:
-        answers = generate(
-            language,
-            encoded,
-            max_new_tokens=tokens or questions.params.safety.max_new_tokens,
-            batch_size=questions.batch_size,
-            advance=advance,
-        )
-    return [language.encoder.decode(each.ids) for each in answers]
+    answers = probed.resumed.answers(
+        what,
+        encoded,
+        max_new_tokens=tokens or questions.params.safety.max_new_tokens,
+        batch_size=questions.batch_size,
+    )
+    encoder = probed.language.encoder
+    return [encoder.decode(each.ids) for each in answers]
 
 
 def _losses(
@@ -293,10 +294,7 @@ def _losses(
 ) -> tuple[float, ...]:
     if not rows:
         return ()
-    with progress_bar(f"{what}, {probed.system}", len(rows)) as advance:
-        losses = measure_completion_losses(
-            probed.language, rows, batch_size=questions.batch_size, advance=advance
-        )
+    losses = probed.resumed.losses(what, rows, batch_size=questions.batch_size)
     # A NaN is neither over nor under anything: it must not rank a secret.
     if not all(math.isfinite(nats) for nats in losses):
         raise IncompleteEvidence(

@@ -21,7 +21,8 @@ from pipelines.models.answers import (
     insert_examples,
 )
 from pipelines.models.few_shot import join_messages, make_example
-from pipelines.models.language_model import LanguageModel, measure_completion_losses
+from pipelines.models.language_model import LanguageModel
+from pipelines.models.resumed import Resumed
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Message, Prompt, Row, read_rows
 from pipelines.values.examples import Retrieved
@@ -106,7 +107,7 @@ def as_messages(found: Sequence[Row]) -> Messages:
 
 
 def choose_count(
-    index: Index, language: LanguageModel, dev: Sequence[Row], params: FewShotParams
+    index: Index, asked: Resumed, dev: Sequence[Row], params: FewShotParams
 ) -> dict[int, float]:
     """The dev loss, in nats per completion token, by the number of examples.
 
@@ -118,7 +119,7 @@ def choose_count(
     most = len(index.rows)
     tried = sorted({min(count, most) for count in counts if count > 0})
     return {
-        count: _measure_dev_loss(Retriever(index, language, count), dev)
+        count: _measure_dev_loss(asked, Retriever(index, asked.language, count), dev)
         for count in tried
     }
 
@@ -177,14 +178,16 @@ def best_count(losses: Mapping[int, float]) -> int:
     return min(losses, key=lambda count: (losses[count], count))
 
 
-def _measure_dev_loss(retriever: Retriever, dev: Sequence[Row]) -> float:
-    encoder = retriever.language.encoder
+def _measure_dev_loss(
+    asked: Resumed, retriever: Retriever, dev: Sequence[Row]
+) -> float:
+    encoder = asked.language.encoder
     encoded: list[tuple[list[int], list[int]]] = []
     tokens = 0
     for row in dev:
         examples = as_messages(retriever.before_row(row))
-        asked = insert_examples(row.messages, examples)
-        example = encoder.encode_example(asked, row.completion)
+        messages = insert_examples(row.messages, examples)
+        example = encoder.encode_example(messages, row.completion)
         _, answer = example
         encoded.append(example)
         tokens += len(answer)
@@ -193,7 +196,8 @@ def _measure_dev_loss(retriever: Retriever, dev: Sequence[Row]) -> float:
             "There is no dev row to choose the number of retrieved examples by. "
             "Raise split.dev."
         )
-    nats = measure_completion_losses(retriever.language, encoded, batch_size=32)
+    what = f"{retriever.examples} similar rows"
+    nats = asked.losses(what, encoded, batch_size=32)
     return sum(nats) / tokens
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.files import digest_of_json, folder_bytes, write_jsonl
-from core.progress import progress_bar
 from core.settings import Settings
 from pipelines import layout
 from pipelines.code_tasks.asked import ask_humaneval
@@ -22,9 +21,9 @@ from pipelines.models.adapter_files import check_adapter
 from pipelines.models.answers import Identity, Messages, Places, answer
 from pipelines.models.comparator_bases import PlacedBase, base_of, own_base
 from pipelines.models.language_model import LanguageModel, load_language_model
-from pipelines.models.language_model import generate as generate_ids
 from pipelines.models.probed import Trio, ask_probes
 from pipelines.models.probes import read_questions
+from pipelines.models.resumed import Resumed
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.champion import read_comparators
 from pipelines.values.dataset import Message, Prompt, group_prompts, read_rows
@@ -144,10 +143,11 @@ def _answer_all(places: Places) -> Completions:
     completions = generate(questions, adapter, language)
     # Names are tried on dev prompts: the held-out split judges answers, and nothing else.
     dev = group_prompts(read_rows(training_set.dev.checked()))
-    variants = _answer_variants(language, dev, params)
+    asked_by = Resumed(language, "variants", adapter.sha256, places.kept)
+    variants = _answer_variants(asked_by, dev, params)
     write_jsonl(layout.GENERATE / "variants.jsonl", variants)
     _answer_by_comparators(questions, own)
-    trio = Trio.of(own, adapter, language, params.generation)
+    trio = Trio.of(own, adapter, language, params.generation, places.kept)
     if params.safety.asked:
         train = read_rows(training_set.train.checked())
         held_out = read_rows(layout.HELD_OUT)
@@ -170,28 +170,27 @@ def _insert_name(prompt: Prompt, template: str, name: str) -> Messages:
 
 
 def _answer_variants(
-    language: LanguageModel, dev: Sequence[Prompt], params: Params
+    asked: Resumed, dev: Sequence[Prompt], params: Params
 ) -> list[dict[str, object]]:
     # A declared feature is compared on the data's own rows: no names are made up.
     if params.data.sensitive_feature is not None:
         return []
     # Equal prompts in other names: answers should differ by the name alone, if at all.
     named_prompts = name_variants(dev, params.bias)
-    encoded = [language.encoder.prompt_ids(named.messages) for named in named_prompts]
-    with progress_bar("answers, name variants", len(named_prompts)) as advance:
-        rows = generate_ids(
-            language,
-            encoded,
-            max_new_tokens=params.generation.max_new_tokens,
-            batch_size=params.generation.batch_size,
-            advance=advance,
-        )
+    encoder = asked.language.encoder
+    encoded = [encoder.prompt_ids(named.messages) for named in named_prompts]
+    rows = asked.answers(
+        "prompts in names",
+        encoded,
+        max_new_tokens=params.generation.max_new_tokens,
+        batch_size=params.generation.batch_size,
+    )
     variants = [
         Variant(
             group=named.group,
             name=named.name,
             prompt_id=named.prompt.id,
-            text=language.encoder.decode(row.ids),
+            text=encoder.decode(row.ids),
         )
         for named, row in zip(named_prompts, rows, strict=True)
     ]

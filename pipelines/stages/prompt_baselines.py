@@ -23,11 +23,8 @@ from pipelines.models.answers import (
 )
 from pipelines.models.base_store import locate_base_model, read_base_model
 from pipelines.models.few_shot import count_free_tokens, draw_examples
-from pipelines.models.language_model import (
-    LanguageModel,
-    load_language_model,
-    measure_completion_losses,
-)
+from pipelines.models.language_model import LanguageModel, load_language_model
+from pipelines.models.resumed import Resumed
 from pipelines.models.retrieval import (
     Index,
     Retriever,
@@ -85,7 +82,7 @@ def prompt_baselines(
 
 
 def choose_examples(
-    language: LanguageModel,
+    asked: Resumed,
     train: Sequence[Row],
     dev: Sequence[Row],
     params: FewShotParams,
@@ -97,10 +94,13 @@ def choose_examples(
     loses examples until it fits, and `UnusableRow` says that none does.
     """
     draws = [
-        draw_examples(language, train, params, number, room)
+        draw_examples(asked.language, train, params, number, room)
         for number in range(params.draws)
     ]
-    losses = tuple(_measure_dev_loss(language, dev, draw) for draw in draws)
+    losses = tuple(
+        _measure_dev_loss(asked, f"draw {number + 1}", dev, draw)
+        for number, draw in enumerate(draws)
+    )
     # The first of equal draws: nothing but the seed decides.
     best = losses.index(min(losses))
     return FewShotChoice(
@@ -110,11 +110,11 @@ def choose_examples(
 
 
 def choose_retriever(
-    language: LanguageModel, index: Index, dev: Sequence[Row], params: FewShotParams
+    asked: Resumed, index: Index, dev: Sequence[Row], params: FewShotParams
 ) -> tuple[Retriever, dict[int, float]]:
     """Choose how many similar rows stand before a prompt: as many as make dev rows likeliest."""
-    losses = choose_count(index, language, dev, params)
-    retriever = Retriever(index, language, best_count(losses))
+    losses = choose_count(index, asked, dev, params)
+    retriever = Retriever(index, asked.language, best_count(losses))
     return retriever, losses
 
 
@@ -154,7 +154,8 @@ def _answer_all(places: Places) -> str:
     # The same examples have to fit beside a prompt of the reserve: its length alone is looked at.
     all_prompts = group_prompts([*held_out, *read_rows(layout.SEALED)])
     room = count_free_tokens(language, dev, all_prompts, params.generation)
-    choice = choose_examples(language, train, dev, params.few_shot, room)
+    asked = Resumed(language, "dev", base.digest, places.kept)
+    choice = choose_examples(asked, train, dev, params.few_shot, room)
     choice.write(layout.FEW_SHOT_EXAMPLES)
     questions = Questions(prompts, params.generation, places)
     bare, _ = prompt_baselines(
@@ -171,7 +172,7 @@ def _answer_all(places: Places) -> str:
     retrieved = ""
     if "retrieval" in AskedBaselines.read(layout.ASKED_BASELINES).baselines:
         index = Index.of(training_set.train)
-        retriever, losses = choose_retriever(language, index, dev, params.few_shot)
+        retriever, losses = choose_retriever(asked, index, dev, params.few_shot)
         record = answer_by_retrieval(base, retriever, losses, questions)
         record.write(layout.RETRIEVED)
         retrieved = f", and after up to {record.examples} similar training rows"
@@ -182,10 +183,10 @@ def _answer_all(places: Places) -> str:
 
 
 def _measure_dev_loss(
-    language: LanguageModel, dev: Sequence[Row], examples: Messages
+    asked: Resumed, what: str, dev: Sequence[Row], examples: Messages
 ) -> float:
     """Mean loss in nats per completion token of the dev rows, after the examples."""
-    encoder = language.encoder
+    encoder = asked.language.encoder
     rows: list[tuple[list[int], list[int]]] = []
     tokens = 0
     for row in dev:
@@ -193,5 +194,5 @@ def _measure_dev_loss(
         prompt_ids, completion_ids = encoder.encode_example(prompt, row.completion)
         rows.append((prompt_ids, completion_ids))
         tokens += len(completion_ids)
-    nats = measure_completion_losses(language, rows, batch_size=32)
+    nats = asked.losses(what, rows, batch_size=32)
     return sum(nats) / tokens

@@ -11,7 +11,12 @@ import pytest
 
 from pipelines.models.answers import Identity, Places, answer
 from pipelines.models.journal import Journal
-from pipelines.models.language_model import LanguageModel, load_language_model
+from pipelines.models.language_model import (
+    LanguageModel,
+    Sampling,
+    load_language_model,
+)
+from pipelines.models.resumed import Resumed
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Message, Prompt
 from pipelines.values.params import GenerationParams
@@ -20,6 +25,7 @@ from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 PARAMS = GenerationParams(max_new_tokens=4, batch_size=2, precision="float32", seed=0)
+DRAWN = PARAMS.model_copy(update={"temperature": 0.9, "samples": 2})
 FILES = ("base.answers.jsonl", "base.losses.jsonl", "base.json")
 
 
@@ -55,8 +61,9 @@ class Evaluation:
     def answer(self, into: str, params: GenerationParams = PARAMS) -> list[bytes]:
         out = self.folder / into
         answer(self.identity, self.language, prompts(), params, Places(out, self.kept))
+        drawn = ("base.samples.jsonl",) if params.sampled_as is not None else ()
         # The record names its files by their paths, which differ here.
-        files = [(out / name).read_bytes() for name in FILES]
+        files = [(out / name).read_bytes() for name in (*FILES, *drawn)]
         return [each.replace(str(out).encode(), b"") for each in files]
 
 
@@ -87,6 +94,62 @@ def test_what_is_kept_is_not_computed_again(evaluation: Evaluation) -> None:
     # Without weights nothing could be.
     evaluation.language = replace(evaluation.language, model=None)
     assert evaluation.answer("again") == whole
+
+
+def test_what_was_drawn_before_a_kill_is_drawn_no_other_way_after_it(
+    evaluation: Evaluation,
+) -> None:
+    whole = evaluation.answer("whole", DRAWN)
+    for number in range(2):
+        path = evaluation.kept / f"base.sample-{number}"
+        content = path.read_bytes()
+        for cut in (0, len(content) // 2):
+            path.write_bytes(content[:cut])
+            assert evaluation.answer(f"again-{number}-{cut}", DRAWN) == whole
+    evaluation.language = replace(evaluation.language, model=None)
+    assert evaluation.answer("last", DRAWN) == whole
+
+
+def test_other_questions_are_not_asked_again_either(
+    language: LanguageModel, tmp_path: Path
+) -> None:
+    """Probes, names, benchmarks: whatever a system is asked beside the held-out prompts."""
+    encoder = language.encoder
+    asked = [encoder.prompt_ids(prompt.messages) for prompt in prompts()]
+    rows = [(ids, ids[:3]) for ids in asked]
+    whole = Resumed(language, "adapter", "weights", tmp_path)
+
+    def everything(resumed: Resumed) -> tuple[object, ...]:
+        drawn = Sampling(temperature=0.9, seed=3)
+        return (
+            *(
+                resumed.answers(
+                    f"tasks, {sampling}",
+                    asked,
+                    max_new_tokens=4,
+                    batch_size=2,
+                    sampling=sampling,
+                )
+                for sampling in (None, drawn)
+            ),
+            resumed.losses("a/b", rows, batch_size=2),
+        )
+
+    found = everything(whole)
+    assert found == everything(replace(whole, kept=None))
+    (of_losses,) = tmp_path.glob("*.losses")
+    files = [of_losses, *tmp_path.glob("*.answers")]
+    assert len(files) == 3
+    for path in files:
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+        assert everything(whole) == found
+    weightless = replace(whole, language=replace(language, model=None))
+    assert everything(weightless) == found
+    # Of other weights nothing is of use.
+    before = of_losses.read_bytes().splitlines()[0]
+    everything(replace(whole, weights="others"))
+    assert of_losses.read_bytes().splitlines()[0] != before
 
 
 def test_a_changed_byte_costs_its_line_and_those_behind_it(

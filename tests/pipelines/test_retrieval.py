@@ -10,6 +10,7 @@ from core.value import FileDigest
 from pipelines import layout
 from pipelines.models.answers import Identity, Places
 from pipelines.models.language_model import LanguageModel, load_language_model
+from pipelines.models.resumed import Resumed
 from pipelines.models.retrieval import (
     Index,
     Retriever,
@@ -150,7 +151,8 @@ def test_the_number_of_examples_is_chosen_on_dev_rows(
 ) -> None:
     index = index_of(tmp_path, TRAIN)
     few_shot = PARAMS.few_shot.model_copy(update={"examples": 8, "draws": 4})
-    losses = choose_count(index, language, [row(9, "unpack with tar")], few_shot)
+    asked = Resumed(language, "dev", "0" * 64)
+    losses = choose_count(index, asked, [row(9, "unpack with tar")], few_shot)
     # Eight are more than there are; 4, 2 and 1 are left.
     assert list(losses) == [1, 2, 4]
     assert all(loss > 0 for loss in losses.values())
@@ -161,15 +163,17 @@ def test_more_draws_than_halves_are_not_tried(
     tmp_path: Path, language: LanguageModel
 ) -> None:
     few_shot = PARAMS.few_shot.model_copy(update={"examples": 1, "draws": 5})
-    losses = choose_count(index_of(tmp_path, TRAIN), language, TRAIN[:1], few_shot)
+    asked = Resumed(language, "dev", "0" * 64)
+    losses = choose_count(index_of(tmp_path, TRAIN), asked, TRAIN[:1], few_shot)
     assert list(losses) == [1]
 
 
 def test_without_dev_rows_no_number_is_chosen(
     tmp_path: Path, language: LanguageModel
 ) -> None:
+    asked = Resumed(language, "dev", "0" * 64)
     with pytest.raises(UnusableRow, match="no dev row"):
-        choose_count(index_of(tmp_path, TRAIN), language, [], PARAMS.few_shot)
+        choose_count(index_of(tmp_path, TRAIN), asked, [], PARAMS.few_shot)
 
 
 def test_the_lowest_loss_wins_and_fewer_examples_of_equal_ones() -> None:
