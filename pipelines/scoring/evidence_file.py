@@ -40,6 +40,7 @@ _SAMPLED_AS = b"assay.sampled_as"
 _RECORDS: TypeAdapter[tuple[OwnMetricRecord, ...]] = TypeAdapter(
     tuple[OwnMetricRecord, ...]
 )
+_ROWS_AT_ONCE = 2048
 _LATER_COLUMNS = ("tests", "samples")
 _LATER_NUMBERS = ("tokens", "adapter_bytes")
 _MAKERS: TypeAdapter[dict[System, ServingSpec]] = TypeAdapter(dict[System, ServingSpec])
@@ -207,7 +208,7 @@ def write_evidence(path: Path, evidence: Evidence) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    records = [_to_record(row) for rows in evidence.rows.values() for row in rows]
+    rows = [row for own in evidence.rows.values() for row in own]
     # What answered goes into the file's metadata: it is the same for every row of a system.
     makers = {
         system: spec.model_dump_json() for system, spec in evidence.made_by.items()
@@ -221,12 +222,18 @@ def write_evidence(path: Path, evidence: Evidence) -> None:
         metadata[_PREFIXES] = _DIGESTS.dump_json(evidence.prefixes).decode()
     if evidence.sampled_as is not None:
         metadata[_SAMPLED_AS] = evidence.sampled_as.model_dump_json()
-    schema = _schema(records[0]).with_metadata(metadata)
-    table = pa.Table.from_pylist(records, schema=schema)
+    schema = _schema(_to_record(rows[0])).with_metadata(metadata)
 
     # References repeat from system to system: compressed, they are stored about once.
     def write(temporary: Path) -> None:
-        pq.write_table(table, temporary, compression="zstd")
+        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            # Some at a time: as records, all rows would fill the memory a second time.
+            for start in range(0, len(rows), _ROWS_AT_ONCE):
+                records = [
+                    _to_record(row) for row in rows[start : start + _ROWS_AT_ONCE]
+                ]
+                table = pa.Table.from_pylist(records, schema=schema)
+                writer.write_table(table)
 
     write_atomically(path, write)
 
@@ -236,10 +243,14 @@ def read_evidence(path: Path) -> Evidence:
     import pyarrow.parquet as pq
 
     with whole_file(path):
-        table = pq.read_table(path)
-        rows = [_from_record(record) for record in table.to_pylist()]
+        with pq.ParquetFile(path) as file:
+            rows = [
+                _from_record(record)
+                for batch in file.iter_batches(_ROWS_AT_ONCE)
+                for record in batch.to_pylist()
+            ]
+            header = read_header(file.schema_arrow.metadata or {})
         evidence = evidence_of(rows)
-        header = read_header(table.schema.metadata or {})
         _check_numbers(rows, header.own_metrics)
         _check_samples(rows, header.sampled_as)
         return evidence.model_copy(update=dict(header))
