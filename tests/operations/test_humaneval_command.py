@@ -75,6 +75,20 @@ def test_base_and_adapter_are_scored_and_compared(
     assert [row["system"] for row in rows] == ["base"] * 3 + ["adapter"] * 3
 
 
+@pytest.mark.slow
+def test_before_a_model_is_scored_all_164_references_pass_and_no_empty_function(
+    boxes: None, base: Path, tmp_path: Path
+) -> None:
+    options = ("--base", str(base), "--max-new-tokens", "4", "--json")
+    result = assay_in(tmp_path / "home", "humaneval", *options)
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    said = "164 of 164 references pass, 0 of 164 empty functions"
+    assert (report["controls"], report["is_complete"]) == (said, True)
+    (score,) = report["scores"]
+    assert (score["system"], score["tasks"]) == ("base", 164)
+
+
 @pytest.mark.ci
 def test_samples_are_drawn_and_a_seed_repeats_them(
     boxes: None, score: Score, tmp_path: Path
