@@ -1,4 +1,6 @@
-"""How many tokens a second the engine serves: `python -m benchmarks.serve [--short] [--home DIR]`.
+"""How many tokens a second the engine serves.
+
+`python -m benchmarks.serve [--short] [--home DIR] [--engine openvino]`
 
 The peers serve the same weights (SmolLM2-135M in float32) with the same threads to the same
 clients: `transformers serve --continuous-batching`, and llama.cpp's server from xllamacpp. All
@@ -33,6 +35,7 @@ from benchmarks.chat_servers import (
     wait_until_answers,
 )
 from benchmarks.site import print_result
+from serving.load import ENGINES
 
 CLIENTS = (1, 4, 16)
 GOAL = 2.0
@@ -73,9 +76,10 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="assay-benchmark-") as scratch:
         home = options.home or Path(scratch)
         weights = prepare_weights(home)
-        results, memory = _measure_all(size, weights, home)
+        results, memory = _measure_all(size, weights, home, options.engine)
     _show(results, memory)
-    return print_result(_judged(results, memory))
+    judged = _judged(results, memory)
+    return print_result({**judged, "engine": options.engine})
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,15 +90,21 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help="keep weights and llama.cpp's environment there for the next time",
     )
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default=ENGINES[0],
+        help="what Assay's engine computes by (default: transformers)",
+    )
     return parser
 
 
 def _measure_all(
-    size: Size, weights: Weights, home: Path
+    size: Size, weights: Weights, home: Path, engine: str
 ) -> tuple[Results, dict[str, float]]:
     with ExitStack() as stack:
         servers = [
-            stack.enter_context(assay(weights, THREADS)),
+            stack.enter_context(assay(weights, THREADS, "--engine", engine)),
             stack.enter_context(transformers_serve(weights, THREADS)),
             stack.enter_context(llama_cpp(weights, THREADS, home)),
         ]

@@ -46,6 +46,7 @@ _EXTRAS: Mapping[str, tuple[str, ...]] = {
     "flask": ("flows",),
     "mlflow": ("flows",),
     "nicegui": ("playground",),
+    "openvino": ("openvino",),
     "psycopg": ("postgres",),
 }
 """By the module that is imported."""

@@ -86,6 +86,12 @@ class Settings(BaseSettings):
     must not keep a command from rolling back.
     """
 
+    engine: str = ""
+    """What computes answers: `transformers` or `openvino`; empty: transformers.
+
+    A text, as `spare_engines` is.
+    """
+
     metrics_address: str = ""
     """Where `/metrics` is answered: `HOST:PORT`, or `off`; empty: on the endpoint's own port."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from core.lifetime import end_with_the_run
 from core.ready import ready_line
-from serving.load import EngineConfig, load_engine
+from serving.load import ENGINES, EngineConfig, load_engine
 from serving.log import exit_code, say
 from serving.owner import Owner, OwnerOnlyApp, Ownership
 from serving.spare import FLAG, wait_for_instructions
@@ -80,6 +80,7 @@ def _engine_config(options: argparse.Namespace) -> EngineConfig:
         model_name=options.model_name,
         precision=options.precision,
         default_max_tokens=options.default_max_tokens,
+        engine=options.engine,
     )
 
 
@@ -114,6 +115,12 @@ def _parser() -> argparse.ArgumentParser:
         "--default-max-tokens",
         type=int,
         help="longest answer where a request sets none (default: as it was scored)",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default=ENGINES[0],
+        help="what computes answers (default: transformers)",
     )
     parser.add_argument(
         "--preview", action="store_true", help="say that this is no release"

@@ -1,11 +1,12 @@
 """From folders to an engine: check, then load."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from core.errors import DamagedFile, ServingError
+from core.settings import Settings
 from pipelines.models.language_model import (
     LanguageModel,
     Precision,
@@ -13,11 +14,13 @@ from pipelines.models.language_model import (
 )
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.serving_spec import ServingSpec
-from serving.engines import Engine
+from serving.engines import OPENVINO, TRANSFORMERS, Engine
+from serving.log import say
 from serving.openai_schema.fields import MODEL_NAME
 from serving.package import Package, check_base, open_package, read_chat_template
 from serving.stamps import Stamps, read_stamps
 
+ENGINES = (TRANSFORMERS, OPENVINO)
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 # Tokens of an answer to a request that sets no limit, where a base is served alone.
 DEFAULT_MAX_TOKENS = 256
@@ -37,6 +40,19 @@ class EngineConfig:
     precision: Precision | None = None
     # None: as it was scored; for a base alone 256.
     default_max_tokens: int | None = None
+    # What computes answers, where it takes the base.
+    engine: str = TRANSFORMERS
+
+
+def engine_wanted(settings: Settings) -> str:
+    """The engine that the environment asks for; `ServingError` where there is none of that name."""
+    wanted = settings.engine or TRANSFORMERS
+    if wanted in ENGINES:
+        return wanted
+    raise ServingError(
+        f"ASSAY_ENGINE is {wanted[:40]!r}, and there are {' and '.join(ENGINES)}. "
+        "Correct it, or leave it out."
+    )
 
 
 def load_engine(config: EngineConfig) -> Engine:
@@ -46,15 +62,13 @@ def load_engine(config: EngineConfig) -> Engine:
     the configuration that was scored and in no other: another is a `ServingError`. `DamagedFile`
     also where files were exchanged after their check, be it for a moment.
     """
-    from serving.engines.transformers import TransformersEngine
-
     base = BaseModelManifest.read(config.base_manifest)
     for _ in range(_TRIES):
         before = _read_stamps(config, base)
         loaded = _check_and_load(config, base)
         # What cannot be read is not known to be the same.
         if None not in before and _read_stamps(config, base) == before:
-            return TransformersEngine(*loaded)
+            return _open_engine(config, base, *loaded)
         # Given back first: never two copies of all weights at once.
         del loaded
     raise DamagedFile(
@@ -95,6 +109,44 @@ def _check_and_load(
     )
     copy_weights(language.model)
     return language, specs
+
+
+def _open_engine(
+    config: EngineConfig,
+    base: BaseModelManifest,
+    language: LanguageModel,
+    specs: dict[str, ServingSpec],
+) -> Engine:
+    from serving.engines.transformers import TransformersEngine
+
+    if config.engine == OPENVINO:
+        return _load_openvino(base, language, specs)
+    return TransformersEngine(language, specs)
+
+
+def _load_openvino(
+    base: BaseModelManifest, language: LanguageModel, specs: dict[str, ServingSpec]
+) -> Engine:
+    """An engine that computes by OpenVINO; by transformers where OpenVINO does not take the base.
+
+    What is served says which of them it is: that is part of its spec.
+    """
+    from serving.engines.openvino.library import NotTaken
+    from serving.engines.openvino.opening import library_version, open_openvino
+    from serving.engines.transformers import TransformersEngine, has_adapter
+
+    try:
+        compiled = open_openvino(language, has_adapter=has_adapter(language, specs))
+    except NotTaken as reason:
+        say(f"OpenVINO does not serve {base.id}: {reason}. transformers serves it.")
+        return TransformersEngine(language, specs)
+    version = library_version()
+    own_specs = {}
+    for name, spec in specs.items():
+        own_specs[name] = spec.in_engine(OPENVINO, version)
+    # The compiled model has weights of its own: two of them would not fit where one does.
+    without_weights = replace(language, model=None)
+    return TransformersEngine(without_weights, own_specs, compiled=compiled)
 
 
 def copy_weights(model: Any) -> None:

@@ -70,6 +70,17 @@ class ServingSpec(Value):
         update = {"adapter_sha256": sha256}
         return self.model_copy(update=update)
 
+    def in_engine(self, engine: str, version: str) -> Self:
+        """The same spec, computed by another engine."""
+        update = {"engine": engine, "engine_version": version}
+        return self.model_copy(update=update)
+
+    def is_computed_otherwise(self, other: Self) -> bool:
+        """Whether `other` is this in another engine, and differs in nothing else."""
+        if other.engine == self.engine:
+            return False
+        return other.in_engine(self.engine, self.engine_version) == self
+
     def differences(self, other: Self) -> tuple[str, ...]:
         """Each field in which `other` differs, with both settings."""
         sentences = []

@@ -22,6 +22,7 @@ from serving.endpoint.release_engine import (
 )
 from serving.endpoint.spare_engines import SpareEngines, count_wanted
 from serving.endpoint.watches import Watches
+from serving.load import engine_wanted
 from serving.log import say
 from serving.observing.figures import Figures
 
@@ -34,12 +35,14 @@ class Fleet:
 
     def __init__(self, home: Path, limits: Limits) -> None:
         self.lanes = Lanes()
-        self._spares = SpareEngines(count_wanted(Settings()))
+        settings = Settings()
+        self._spares = SpareEngines(count_wanted(settings))
         self._context = EngineContext(
             home,
             limits,
             self._update_lanes,
             self._spares,
+            engine_wanted(settings),
         )
         self._ledger_state: LedgerState | None = None
         self._engines: dict[EngineKey, ReleaseEngine] = {}

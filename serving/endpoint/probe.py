@@ -32,11 +32,16 @@ async def probe(engine: EngineAddress, verified: VerifiedRelease) -> str:
             f"{release.drawn_answers} held-out prompts, and its package holds {len(drawn)}. "
             "Promote it again."
         )
-    known = verified.known_answers
-    facts = [await _compare(engine, release, known, "known answers")]
+    facts = [await probe_known(engine, verified)]
     if drawn:
         facts.append(await _compare(engine, release, drawn, "drawn answers"))
     return ", ".join(facts)
+
+
+async def probe_known(engine: EngineAddress, verified: VerifiedRelease) -> str:
+    """Ask the package's known answers alone; `ServingError` as `probe`."""
+    known = verified.known_answers
+    return await _compare(engine, verified.release, known, "known answers")
 
 
 async def _compare(

@@ -27,6 +27,7 @@ from serving.endpoint.engine_record import (
 )
 from serving.endpoint.limits import Limits
 from serving.endpoint.package_watch import PackageWatch
+from serving.endpoint.parity import may_show_parity, show_parity
 from serving.endpoint.probe import probe
 from serving.endpoint.spare_engines import SpareEngines
 from serving.endpoint.upstream import (
@@ -36,6 +37,7 @@ from serving.endpoint.upstream import (
     exchange,
 )
 from serving.endpoint.verify import VerifiedRelease, check_bytes, verify
+from serving.engines import TRANSFORMERS
 from serving.log import say
 from serving.openai_schema.models import ModelList
 
@@ -98,6 +100,8 @@ class EngineContext:
     limits: Limits
     on_change: Callable[[], None]
     spares: SpareEngines = field(default_factory=lambda: SpareEngines(0))
+    # What computes answers, where it gives the scored ones.
+    engine: str = TRANSFORMERS
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,9 @@ class ReleaseEngine:
         self.port = 0
         self.pid = 0
         self.package = PackageWatch(context.home, need.recorded.release, need.signer)
+        # What its processes compute by, and what the latest of them said that it loaded.
+        self._engine = context.engine
+        self._loaded = need.recorded.release.spec
         self._token = ""
         self._verified: VerifiedRelease | None = None
         self._context = context
@@ -365,15 +372,26 @@ class ReleaseEngine:
         try:
             self.detail = await self._probe(process.address, verified)
         # BaseException: a load that is cancelled must leave no process either.
-        except BaseException:
+        except BaseException as error:
             await self._end(process, at_once=True)
-            raise
+            if not self._goes_back_to_scored(error):
+                raise
+            return await self._load()
         self.base_name = verified.base_name
         self._verified = verified
         self._token = process.address.token
         self.port = process.address.port
         self.pid = process.pid
         return process
+
+    def _goes_back_to_scored(self, error: BaseException) -> bool:
+        """Whether the engine that scored is to answer from now on: another one did not."""
+        scored = self.need.recorded.release.spec.engine
+        if not isinstance(error, ServingError) or self._engine == scored:
+            return False
+        say(f"{self.label} is served by {scored}, not by {self._engine}: {error}")
+        self._engine = scored
+        return True
 
     async def _adopt(self, verified: VerifiedRelease) -> AdoptedEngine | None:
         """The process of an earlier endpoint, once it says itself what it has loaded.
@@ -412,6 +430,7 @@ class ReleaseEngine:
         arguments = await asyncio.to_thread(
             verified.arguments, home, with_adapter=self.need.with_adapter
         )
+        arguments += ["--engine", self._engine]
         order = EngineOrder(arguments, self.label, grace)
         process = await self._context.spares.start_engine(order)
         try:
@@ -450,10 +469,11 @@ class ReleaseEngine:
             name = verified.release.model
             spec = verified.release.spec
         loaded = (await _read_specs(engine)).get(name)
-        if loaded == spec:
-            return
         fact = "nothing of that name"
         if loaded is not None:
+            self._loaded = loaded
+            if loaded == spec or may_show_parity(spec, loaded, self._engine):
+                return
             fact = "; ".join(spec.differences(loaded))
         raise ServingError(
             f"its engine loaded another configuration than was released: {fact}"
@@ -464,10 +484,11 @@ class ReleaseEngine:
         # Known answers are the adapter's.
         if not self.need.with_adapter:
             return ""
+        is_new = not self.need.recorded.is_completed
+        if self._loaded != verified.release.spec:
+            return await show_parity(engine, verified, self._loaded, is_new=is_new)
         # What had full traffic once was probed before that.
-        if self.need.recorded.is_completed:
-            return ""
-        return await probe(engine, verified)
+        return await probe(engine, verified) if is_new else ""
 
     async def _watch(self, process: EngineProcess | AdoptedEngine) -> str:
         """Be ready until the process ends or hangs; gives which of them."""

@@ -2,7 +2,8 @@
 
     GenerationRequest ── Engine.submit ──▶ Piece, Piece, … ──▶ Finished | Failed
 
-`transformers` is the reference engine. It delivers its events from a thread of its own;
+`transformers` is the reference engine, and `openvino` computes the same rows by OpenVINO. It
+delivers its events from a thread of its own;
 `serving.answer` brings them to the event loop.
 """
 
@@ -13,6 +14,9 @@ from typing import Literal, Protocol
 from pipelines.values.dataset import Message
 from pipelines.values.serving_spec import ServingSpec
 from serving.engines.plain_text import PlainText
+
+TRANSFORMERS, OPENVINO = "transformers", "openvino"
+"""Names of engines, as a spec and `ASSAY_ENGINE` have them."""
 
 
 @dataclass(frozen=True)

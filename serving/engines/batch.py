@@ -7,13 +7,13 @@ A row's slot is its place in the list. The last row moves into the place of one 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic
 
 from pipelines.models.chat import ChatEncoder
 from serving.engines import TokenScore
+from serving.engines.row_model import RowModel, SlotsT
 from serving.engines.running_answer import RunningAnswer
-from serving.engines.slot_model import SlotModel
-from serving.engines.slots import PromptPlace, Slots
+from serving.engines.slots import PromptPlace
 from serving.engines.token_choice import score_token
 
 if TYPE_CHECKING:
@@ -53,11 +53,15 @@ class _Row:
         return self.computed < len(request.prompt)
 
 
-class Batch:
+class Batch(Generic[SlotsT]):
     """Answers of the same weights, which share each step."""
 
     def __init__(
-        self, model: SlotModel, slots: Slots, encoder: ChatEncoder, report: Report
+        self,
+        model: RowModel[SlotsT],
+        slots: SlotsT,
+        encoder: ChatEncoder,
+        report: Report,
     ) -> None:
         self._model = model
         self._slots = slots

@@ -8,12 +8,12 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pipelines.models.chat import ChatEncoder
 from pipelines.models.language_model import LanguageModel
 from serving.engines.adapter_switch import AdapterSwitch
 from serving.engines.batch import FAULTS, Batch, Report
+from serving.engines.row_model import Rows, SlotsT
 from serving.engines.running_answer import RunningAnswer
-from serving.engines.slot_model import SlotModel
-from serving.engines.slots import Slots
 
 if TYPE_CHECKING:
     import torch
@@ -63,16 +63,14 @@ class Together:
 
     def __init__(
         self,
-        language: LanguageModel,
-        slots: tuple[SlotModel, Slots],
-        switch: AdapterSwitch,
+        encoder: ChatEncoder,
+        computed_by: Rows[SlotsT],
         report: Report,
         rows: int,
     ) -> None:
-        self._switch = switch
+        self._switch = computed_by.switch
         self._rows = rows
-        model, first = slots
-        encoder = language.encoder
+        model, first = computed_by.model, computed_by.slots
         second = first.like()
         tuned = Batch(model, first, encoder, report)
         plain = Batch(model, second, encoder, report)

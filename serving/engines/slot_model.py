@@ -1,19 +1,19 @@
 """A model's forward over rows in slots, and whether it can be trusted with this model."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 
 from pipelines.models.batching import Batching
 from pipelines.models.language_model import LanguageModel
+from serving.engines.row_model import RowModel, SlotsT
 from serving.engines.slots import HeadShape, PromptPlace, Slots, StepPlace
 
 # Share of the largest logit by which two ways to compute may differ: a wrong mask or position
 # makes tens of percent.
 _MOST_DIFFERENT = {torch.float32: 1e-3, torch.bfloat16: 0.1}
-# Tokens of two rows, of which the one begins the other.
-_SHORT, _LONG = 5, 11
 # A prime: the tokens of a row are far from each other.
 _STEP = 7919
 
@@ -103,64 +103,77 @@ def open_slots(language: LanguageModel) -> tuple[SlotModel, Slots] | None:
         return None
     dtype = getattr(torch, language.precision)
     model = SlotModel(language.model, language.device, dtype)
-    row = _trial_row(language)
+    trial = Trial.of(language, short=5, long=11)
     with torch.inference_mode():
-        expected, cache = _compute_alone(language, row)
-        slots = Slots(_shapes(cache))
+        expected, shapes = trial.compute_alone(language)
+        slots = Slots(shapes)
         try:
-            together = _compute_together(model, slots, row)
+            together = trial.compute_together(model, slots)
         # A model that takes no mask of four dimensions, or no cache but its own.
         except (RuntimeError, ValueError, TypeError, AttributeError, IndexError):
             return None
-    largest = float(expected.abs().max())
-    difference = float((together - expected).abs().max())
-    if difference <= _MOST_DIFFERENT[dtype] * largest:
+    if are_alike(together, expected, dtype):
         return model, slots
     return None
 
 
-def _trial_row(language: LanguageModel) -> list[int]:
-    """Tokens from all over the vocabulary."""
-    embeddings = language.model.get_input_embeddings()
-    size = len(embeddings.weight)
-    row = []
-    for place in range(_LONG):
-        number = _STEP * place
-        row.append(number % size)
-    return row
+@dataclass(frozen=True)
+class Trial:
+    """Two rows that are computed in two ways. The short one is what the long one begins with."""
+
+    row: Sequence[int]
+    short: int
+
+    @classmethod
+    def of(cls, language: LanguageModel, *, short: int, long: int) -> Self:
+        """Rows of so many tokens, from all over the vocabulary."""
+        embeddings = language.model.get_input_embeddings()
+        size = len(embeddings.weight)
+        row = []
+        for place in range(long):
+            number = _STEP * place
+            row.append(number % size)
+        return cls(row, short)
+
+    def compute_alone(
+        self, language: LanguageModel
+    ) -> tuple[torch.Tensor, list[tuple[HeadShape, HeadShape]]]:
+        """Logits behind the short and the long row by the plain forward.
+
+        With the shapes of each layer's keys and values.
+        """
+        output = language.model(
+            input_ids=torch.tensor([list(self.row)], device=language.device),
+            use_cache=True,
+        )
+        ends = [self.short - 1, len(self.row) - 1]
+        logits = output.logits[0, ends]
+        cache = output.past_key_values
+        shapes = [
+            (HeadShape.of(layer.keys), HeadShape.of(layer.values))
+            for layer in cache.layers
+        ]
+        return logits.float(), shapes
+
+    def compute_together(self, model: RowModel[SlotsT], slots: SlotsT) -> torch.Tensor:
+        """The same logits: the long row's prompt in two parts, both last tokens in one step."""
+        long = len(self.row)
+        slots.reserve(2, long)
+        short_end, long_end = self.short - 1, long - 1
+        places = [
+            PromptPlace(0, 0, short_end),
+            PromptPlace(1, 0, 2),
+            PromptPlace(1, 2, long_end),
+        ]
+        for place in places:
+            tokens = self.row[place.start : place.end]
+            model.read_prompt(slots, place, tokens, 1)
+        last = [self.row[short_end], self.row[long_end]]
+        return model.step(slots, last, [short_end, long_end])
 
 
-def _compute_alone(
-    language: LanguageModel, row: Sequence[int]
-) -> tuple[torch.Tensor, Any]:
-    """Logits behind the short and the long row by the plain forward, and the cache it fills."""
-    output = language.model(
-        input_ids=torch.tensor([list(row)], device=language.device),
-        use_cache=True,
-    )
-    logits = output.logits[0, [_SHORT - 1, _LONG - 1]]
-    return logits.float(), output.past_key_values
-
-
-def _shapes(cache: Any) -> list[tuple[HeadShape, HeadShape]]:
-    return [
-        (HeadShape.of(layer.keys), HeadShape.of(layer.values)) for layer in cache.layers
-    ]
-
-
-def _compute_together(
-    model: SlotModel, slots: Slots, row: Sequence[int]
-) -> torch.Tensor:
-    """The same logits: the long row's prompt in two parts, both last tokens in one step."""
-    slots.reserve(2, _LONG)
-    short, long = _SHORT - 1, _LONG - 1
-    places = [
-        PromptPlace(0, 0, short),
-        PromptPlace(1, 0, 2),
-        PromptPlace(1, 2, long),
-    ]
-    for place in places:
-        tokens = row[place.start : place.end]
-        model.read_prompt(slots, place, tokens, 1)
-    last = [row[short], row[long]]
-    return model.step(slots, last, [short, long])
+def are_alike(one: torch.Tensor, other: torch.Tensor, dtype: torch.dtype) -> bool:
+    """Whether logits differ by rounding alone; a NaN differs."""
+    largest = float(other.abs().max())
+    difference = float((one - other).abs().max())
+    return difference <= _MOST_DIFFERENT[dtype] * largest

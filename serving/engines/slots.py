@@ -176,7 +176,7 @@ class Slots:
 
     def bytes_for(self, slots: int, positions: int) -> int:
         """Memory that `reserve` takes for that."""
-        count, length = _sizes(slots, positions)
+        count, length = sizes_for(slots, positions)
         tokens = count * length
         return tokens * self.bytes_per_token
 
@@ -189,7 +189,7 @@ class Slots:
         enough = slots <= self.count and positions <= self.positions
         if enough:
             return False
-        count, length = _sizes(slots, positions)
+        count, length = sizes_for(slots, positions)
         for layer in self.layers:
             layer.resize(count, length)
         self.count, self.positions = count, length
@@ -210,7 +210,7 @@ class Slots:
         return True
 
 
-def _sizes(slots: int, positions: int) -> tuple[int, int]:
+def sizes_for(slots: int, positions: int) -> tuple[int, int]:
     """What is allocated for that: doubled from the fewest, so that growth copies seldom."""
     count = _double(1, slots)
     length = _double(_FEWEST_POSITIONS, positions)

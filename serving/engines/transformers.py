@@ -11,7 +11,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from core.errors import AssayError
 from pipelines.models.language_model import LanguageModel
@@ -20,6 +20,7 @@ from pipelines.values.serving_spec import ServingSpec
 from serving.engines import Cancel, Deliver, GenerationRequest
 from serving.engines.adapter_switch import AdapterSwitch
 from serving.engines.plain_text import PlainText
+from serving.engines.row_model import Rows
 from serving.engines.running_answer import RunningAnswer
 from serving.log import say
 from serving.refusal import Refusal, not_ready_error, overloaded_error
@@ -44,7 +45,9 @@ class TransformersEngine:
         specs: Mapping[str, ServingSpec],
         queue_length: int = QUEUE_LENGTH,
         rows: int = ROWS,
+        compiled: Rows[Any] | None = None,
     ) -> None:
+        """`compiled` computes rows instead of the loaded weights, which are not needed then."""
         self.specs = specs
         self.context_tokens = language.context_tokens
         self._language = language
@@ -54,8 +57,8 @@ class TransformersEngine:
         # Taken from the queue, and too long to begin beside those that run.
         self._first: RunningAnswer | None = None
         self._closing = threading.Event()
-        self._has_adapter = _has_adapter(language, specs)
-        self._runner = self._open_runner(rows)
+        self._has_adapter = has_adapter(language, specs)
+        self._runner = self._open_runner(rows, compiled)
         self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
         self._worker.start()
 
@@ -125,23 +128,21 @@ class TransformersEngine:
             self._waiting.put_nowait(None)
         self._worker.join(_SECONDS_TO_STOP)
 
-    def _open_runner(self, rows: int) -> "Runner":
+    def _open_runner(self, rows: int, compiled: Rows[Any] | None) -> "Runner":
         # Here, with torch: importing this module imports neither.
         from serving.engines.runners import OneByOne, Together
         from serving.engines.slot_model import open_slots
 
         language = self._language
+        encoder = language.encoder
+        if compiled is not None:
+            return Together(encoder, compiled, _report, rows)
         switch = AdapterSwitch(language.model, has_adapter=self._has_adapter)
         slots = open_slots(language)
         if slots is None:
             return OneByOne(language, switch, _report, self._closing)
-        return Together(
-            language,
-            slots,
-            switch,
-            _report,
-            rows,
-        )
+        own = Rows(*slots, switch)
+        return Together(encoder, own, _report, rows)
 
     def _check_can(self, request: GenerationRequest) -> None:
         if request.json_schema is not None:
@@ -221,7 +222,7 @@ class TransformersEngine:
                     answer.fail(message)
 
 
-def _has_adapter(language: LanguageModel, specs: Mapping[str, ServingSpec]) -> bool:
+def has_adapter(language: LanguageModel, specs: Mapping[str, ServingSpec]) -> bool:
     """Whether weights were put on the base.
 
     peft wraps it only then: without any, as with a prompt, there is nothing to switch off.

@@ -13,10 +13,16 @@ from typing import Any
 import pytest
 
 from core.errors import DamagedFile, ServingError
+from core.settings import Settings
 from pipelines.values.verdict import Finalist
 from registry.release.known_answers import KnownAnswer
 from serving.engines import Engine, Event, Finished, GenerationRequest, Piece
-from serving.load import DEFAULT_MAX_TOKENS, EngineConfig, load_engine
+from serving.load import (
+    DEFAULT_MAX_TOKENS,
+    EngineConfig,
+    engine_wanted,
+    load_engine,
+)
 from serving.package import open_package
 from tests.support.running_engine import Served
 from tests.support.tiny import MAX_TOKENS, pack
@@ -195,6 +201,13 @@ def test_an_adapter_that_was_scored_in_another_configuration_is_refused(
 ) -> None:
     with pytest.raises(ServingError, match=rf"{field} is \w[^;]*, not {setting}"):
         load_engine(as_scored(served, tmp_path, **{field: setting}).config)
+
+
+def test_an_engine_that_does_not_exist_is_refused_by_name() -> None:
+    assert engine_wanted(Settings(engine="")) == "transformers"
+    assert engine_wanted(Settings(engine="openvino")) == "openvino"
+    with pytest.raises(ServingError, match="ASSAY_ENGINE is 'onnx'"):
+        engine_wanted(Settings(engine="onnx"))
 
 
 def test_a_precision_that_the_engine_does_not_know_is_refused(

@@ -1,0 +1,73 @@
+"""A loaded model in OpenVINO, trusted only where it computes what the loaded model computes."""
+
+from importlib.metadata import version
+
+import torch
+
+from pipelines.models.batching import Batching
+from pipelines.models.language_model import LanguageModel
+from serving.engines.adapter_switch import AdapterSwitch
+from serving.engines.openvino.graph import compile_recorded
+from serving.engines.openvino.library import NotTaken, load_library
+from serving.engines.openvino.paged import PagedModel, PagedSlots, open_paged
+from serving.engines.openvino.trace import record
+from serving.engines.row_model import Rows
+from serving.engines.slot_model import Trial, are_alike
+
+# More than two blocks of its cache, so that a wrong order of them is seen.
+_SHORT, _LONG = 35, 75
+
+
+def open_openvino(language: LanguageModel, *, has_adapter: bool) -> Rows[PagedSlots]:
+    """Compile a loaded model with its adapter; `NotTaken` with the reason why it cannot serve.
+
+    Two rows are computed by OpenVINO and by the model itself, with the adapter and without: an
+    adapter that is not applied, or with another scale, is seen here.
+    """
+    load_library()
+    _check_kind(language)
+    long = min(_LONG, language.context_tokens)
+    trial = Trial.of(language, short=min(_SHORT, long - 1), long=long)
+    switch = AdapterSwitch(language.model, has_adapter=has_adapter)
+    with torch.inference_mode():
+        _, shapes = trial.compute_alone(language)
+    recorded = record(language.model, shapes)
+    compiled = compile_recorded(recorded, torch.get_num_threads())
+    model, slots = open_paged(compiled, has_adapter=has_adapter)
+    for on in (False, True):
+        switch.turn(on=on)
+        model.turn(on=on)
+        check_logits(language, trial, model, slots)
+    return Rows(model, slots, switch=model)
+
+
+def library_version() -> str:
+    """The installed version of OpenVINO: others may round differently."""
+    return version("openvino")
+
+
+def _check_kind(language: LanguageModel) -> None:
+    if language.device != "cpu":
+        raise NotTaken(f"the model is on {language.device}, not on the processor")
+    if language.precision != "float32":
+        raise NotTaken(f"it serves float32, not {language.precision}")
+    if language.batching is not Batching.SHARED_PREFIX:
+        raise NotTaken(
+            "rows of this base cannot share a step (attention over a part of a row, "
+            "or a state that takes padding in)"
+        )
+
+
+def check_logits(
+    language: LanguageModel, trial: Trial, model: PagedModel, slots: PagedSlots
+) -> None:
+    """Return only if OpenVINO computes what the loaded model computes; `NotTaken` where not."""
+    with torch.inference_mode():
+        expected, _ = trial.compute_alone(language)
+        try:
+            computed = trial.compute_together(model, slots.like())
+        except RuntimeError as error:
+            fact = str(error).strip()[-200:]
+            raise NotTaken(f"its compiled graph does not run ({fact})") from error
+    if not are_alike(computed, expected, torch.float32):
+        raise NotTaken("it computes other probabilities than the model itself")

@@ -1,0 +1,233 @@
+"""Keys and values of many rows in blocks, and forwards of a compiled model over them.
+
+    slot 0   block 0 │ block 1       a block is what paged attention reads at once: 32 positions
+    slot 1   block 2 │ block 3
+
+A slot has its blocks side by side, and for itself: adapter and base never share one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from serving.engines.openvino.graph import KEYS, VALUES
+from serving.engines.slots import PromptPlace, sizes_for
+
+
+@dataclass(frozen=True)
+class BlockShape:
+    """One input for keys or values: its name, and the shape of one of its blocks."""
+
+    name: str
+    heads: int
+    positions: int
+    size: int
+
+    @property
+    def bytes(self) -> int:
+        """For one position, in float32."""
+        return self.heads * self.size * 4
+
+    def zeros(self, slots: int, blocks: int) -> np.ndarray:
+        """A buffer of shape (slots, blocks, heads, positions, size)."""
+        shape = slots, blocks, self.heads, self.positions, self.size
+        return np.zeros(shape, dtype=np.float32)
+
+
+class PagedSlots:
+    """The cache of a compiled model for many rows, which grows as they do."""
+
+    def __init__(self, shapes: Sequence[BlockShape]) -> None:
+        self._shapes = shapes
+        self.count = 0
+        self.positions = 0
+        # By the name of the input; other objects after each change of size.
+        self.buffers: dict[str, np.ndarray] = {}
+
+    @property
+    def block(self) -> int:
+        """Positions in a block."""
+        return self._shapes[0].positions
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of a slot."""
+        return self.positions // self.block
+
+    def like(self) -> "PagedSlots":
+        """Another one for the same model, with nothing in it."""
+        return PagedSlots(self._shapes)
+
+    def bytes_for(self, slots: int, positions: int) -> int:
+        """Memory that `reserve` takes for that."""
+        count, length = sizes_for(slots, positions)
+        bytes_per_token = sum(shape.bytes for shape in self._shapes)
+        return count * length * bytes_per_token
+
+    def reserve(self, slots: int, positions: int) -> bool:
+        """Have room for so many slots of so many positions; whether that made new buffers.
+
+        What fits into them is kept.
+        """
+        enough = slots <= self.count and positions <= self.positions
+        if enough:
+            return False
+        count, length = sizes_for(slots, positions)
+        blocks = length // self.block
+        made = {}
+        for shape in self._shapes:
+            buffer = shape.zeros(count, blocks)
+            old = self.buffers.get(shape.name)
+            if old is not None:
+                kept = old[:count, :blocks]
+                buffer[: len(kept), : kept.shape[1]] = kept
+            made[shape.name] = buffer
+        self.buffers = made
+        self.count, self.positions = count, length
+        return True
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Copy the first `length` positions of a slot to another one, in whole blocks."""
+        blocks = blocks_for(length, self.block)
+        for buffer in self.buffers.values():
+            buffer[target, :blocks] = buffer[source, :blocks]
+
+    def shrink(self) -> bool:
+        """Give memory back where a long row made the buffers grow; what they held is lost."""
+        fewest = sizes_for(1, 1)[1]
+        if self.positions <= fewest:
+            return False
+        self.buffers = {}
+        self.count = self.positions = 0
+        return True
+
+
+class PagedModel:
+    """Forwards of a compiled model, with its adapter or without."""
+
+    def __init__(self, compiled: Any, *, has_adapter: bool) -> None:
+        self._request = compiled.create_infer_request()
+        self._names = {port.get_any_name() for port in compiled.inputs}
+        self._has_adapter = has_adapter
+        self._share = _share(on=has_adapter)
+        self._bound: dict[str, np.ndarray] | None = None
+        # They share memory with the buffers, which are alive for as long as they are.
+        self._tensors: list[Any] = []
+
+    def turn(self, *, on: bool) -> None:
+        """Have the next forward use the adapter, or the base alone."""
+        if self._has_adapter:
+            self._share = _share(on=on)
+
+    def read_prompt(
+        self, slots: PagedSlots, place: PromptPlace, tokens: Sequence[int], keep: int
+    ) -> torch.Tensor:
+        """Compute a part of a prompt; logits of its last `keep` tokens in float32.
+
+        Their shape is (keep, vocabulary).
+        """
+        count = len(tokens)
+        wanted = range(count - keep, count)
+        return self._forward(slots, [place], tokens, wanted)
+
+    def step(
+        self, slots: PagedSlots, tokens: Sequence[int], lengths: Sequence[int]
+    ) -> torch.Tensor:
+        """Compute one token behind each of the first rows, which are `lengths` long.
+
+        Logits in float32, of shape (rows, vocabulary).
+        """
+        places = []
+        for slot, length in enumerate(lengths):
+            place = PromptPlace(slot, length, length + 1)
+            places.append(place)
+        return self._forward(slots, places, tokens, range(len(tokens)))
+
+    def _forward(
+        self,
+        slots: PagedSlots,
+        places: Sequence[PromptPlace],
+        tokens: Sequence[int],
+        wanted: Sequence[int],
+    ) -> torch.Tensor:
+        self._bind(slots)
+        inputs = _describe(slots, places)
+        inputs["input_ids"] = np.array(tokens, dtype=np.int64)
+        inputs["wanted"] = np.array(wanted, dtype=np.int64)
+        inputs["share"] = self._share
+        known = {name: inputs[name] for name in inputs if name in self._names}
+        self._request.infer(known)
+        logits = self._request.get_tensor("logits").data
+        # A copy: the next forward writes into the same memory.
+        return torch.from_numpy(np.array(logits[:, 0]))
+
+    def _bind(self, slots: PagedSlots) -> None:
+        """Have the model read and write these buffers."""
+        if self._bound is slots.buffers:
+            return
+        import openvino
+
+        self._tensors = []
+        for name, buffer in slots.buffers.items():
+            flat = buffer.reshape(-1, *buffer.shape[2:])
+            tensor = openvino.Tensor(flat, shared_memory=True)
+            self._request.set_tensor(name, tensor)
+            self._tensors.append(tensor)
+        self._bound = slots.buffers
+
+
+def open_paged(compiled: Any, *, has_adapter: bool) -> tuple[PagedModel, PagedSlots]:
+    """A compiled model, and slots for it with nothing in them."""
+    shapes = []
+    for port in compiled.inputs:
+        name = port.get_any_name()
+        if name.startswith((KEYS, VALUES)):
+            _, heads, positions, size = port.get_partial_shape()
+            shapes.append(
+                BlockShape(
+                    name,
+                    heads.get_length(),
+                    positions.get_length(),
+                    size.get_length(),
+                )
+            )
+    return PagedModel(compiled, has_adapter=has_adapter), PagedSlots(shapes)
+
+
+def blocks_for(length: int, block: int) -> int:
+    """How many blocks so many positions take."""
+    return -(-length // block)
+
+
+def _share(*, on: bool) -> np.ndarray:
+    return np.array([1.0 if on else 0.0], dtype=np.float32)
+
+
+def _describe(
+    slots: PagedSlots, places: Sequence[PromptPlace]
+) -> dict[str, np.ndarray]:
+    """Where each row of a forward stands, as paged attention wants to be told."""
+    positions: list[int] = []
+    begins = [0]
+    blocks: list[int] = []
+    block_begins = [0]
+    for place in places:
+        positions += range(place.start, place.end)
+        begins.append(len(positions))
+        first = place.slot * slots.blocks
+        count = blocks_for(place.end, slots.block)
+        blocks += range(first, first + count)
+        block_begins.append(len(blocks))
+    starts = [place.start for place in places]
+    longest = max(place.end for place in places)
+    return {
+        "position_ids": np.array(positions, dtype=np.int64),
+        "past_lens": np.array(starts, dtype=np.int32),
+        "subsequence_begins": np.array(begins, dtype=np.int32),
+        "block_indices": np.array(blocks, dtype=np.int32),
+        "block_indices_begins": np.array(block_begins, dtype=np.int32),
+        "max_context_len": np.array(longest, dtype=np.int32),
+    }

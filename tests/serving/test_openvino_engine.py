@@ -1,0 +1,202 @@
+"""OpenVINO gives the answers that were scored, or it is not used and says why."""
+
+import random
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from core.files import write_text
+from pipelines.models.language_model import (
+    LanguageModel,
+    generate,
+    load_language_model,
+)
+from serving.engines import OPENVINO, Engine, GenerationRequest
+from serving.engines.openvino.graph import compile_recorded
+from serving.engines.openvino.library import NotTaken
+from serving.engines.openvino.opening import check_logits, open_openvino
+from serving.engines.openvino.paged import open_paged
+from serving.engines.openvino.trace import record
+from serving.engines.slot_model import Trial
+from serving.engines.transformers import TransformersEngine
+from serving.load import load_engine
+from tests.support.listening import Listener
+from tests.support.running_engine import Served
+from tests.support.tiny import CHAT_TEMPLATE
+
+NEW_TOKENS = 10
+MODELS = ("tuned", "tiny")
+
+
+@pytest.fixture(scope="module")
+def compiled(served: Served) -> Iterator[Engine]:
+    """The tiny base and its adapter, computed by OpenVINO."""
+    made = load_engine(replace(served.config, engine=OPENVINO))
+    yield made
+    made.close()
+
+
+def load(served: Served, adapter: Path | None) -> LanguageModel:
+    return load_language_model(
+        served.base, served.base_folder, CHAT_TEMPLATE, "float32", adapter
+    )
+
+
+def prompts(count: int) -> list[tuple[int, ...]]:
+    """Token ids of any lengths: some begin alike, some fill several blocks of the cache."""
+    dice = random.Random(3)
+    shared = [dice.randrange(3, 250) for _ in range(40)]
+    made = []
+    for number in range(count):
+        length = dice.choice([1, 2, 17, 31, 32, 33, 60, 170])
+        tokens = [dice.randrange(3, 250) for _ in range(length)]
+        made.append(tuple([*shared, *tokens] if number % 3 == 0 else tokens))
+    return made
+
+
+def texts_alone(language: LanguageModel, asked: Sequence[tuple[int, ...]]) -> list[str]:
+    texts = []
+    for prompt in asked:
+        (answer,) = generate(
+            language, [prompt], max_new_tokens=NEW_TOKENS, batch_size=1
+        )
+        texts.append(language.encoder.decode(answer.ids))
+    return texts
+
+
+def texts_at_once(
+    engine: Engine, model: str, asked: Sequence[tuple[int, ...]]
+) -> list[str]:
+    """At most as many at once as the engine has places for."""
+    texts = []
+    for begin in range(0, len(asked), 16):
+        listeners = [
+            Listener(engine, GenerationRequest(model, prompt, NEW_TOKENS))
+            for prompt in asked[begin : begin + 16]
+        ]
+        texts += [listener.rest()[0] for listener in listeners]
+    return texts
+
+
+@pytest.mark.ci
+def test_32_greedy_answers_at_once_are_those_of_peft_with_the_adapter_and_without(
+    compiled: Engine, served: Served
+) -> None:
+    asked = prompts(32)
+    adapters = {"tuned": served.package / "adapter", "tiny": None}
+    expected = {
+        model: texts_alone(load(served, adapter), asked)
+        for model, adapter in adapters.items()
+    }
+    assert expected["tuned"] != expected["tiny"]
+    pairs = [(model, prompt) for prompt in asked for model in MODELS]
+    # Adapter and base in turns, so that each streams beside the other.
+    for begin in range(0, len(pairs), 16):
+        now = pairs[begin : begin + 16]
+        listeners = [
+            Listener(compiled, GenerationRequest(model, prompt, NEW_TOKENS))
+            for model, prompt in now
+        ]
+        for (model, prompt), listener in zip(now, listeners, strict=True):
+            text, _ = listener.rest()
+            assert text == expected[model][asked.index(prompt)]
+
+
+@pytest.mark.ci
+def test_what_is_served_says_that_openvino_computed_it(
+    compiled: Engine, engine: Engine
+) -> None:
+    for model in MODELS:
+        scored, loaded = engine.specs[model], compiled.specs[model]
+        assert loaded.engine == OPENVINO
+        assert scored.is_computed_otherwise(loaded)
+        assert loaded.fingerprint != scored.fingerprint
+
+
+@pytest.mark.ci
+def test_probabilities_are_those_of_the_reference_engine(
+    compiled: Engine, engine: Engine
+) -> None:
+    request = GenerationRequest(
+        "tuned", prompts(1)[0], NEW_TOKENS, top_logprobs=3, scores_prompt=True
+    )
+    listeners = [Listener(compiled, request), Listener(engine, request)]
+    for listener in listeners:
+        listener.rest()
+    ours, theirs = listeners
+    assert [score.id for score in ours.scores] == [score.id for score in theirs.scores]
+    pairs = zip(
+        (*ours.prompt_scores[1:], *ours.scores),
+        (*theirs.prompt_scores[1:], *theirs.scores),
+        strict=True,
+    )
+    for one, other in pairs:
+        assert one.logprob == pytest.approx(other.logprob, abs=1e-3)
+
+
+def with_alpha(served: Served, folder: Path, alpha: int) -> Path:
+    """The adapter with that alpha, whose weights are as they were."""
+    adapter = folder / f"alpha-{alpha}"
+    shutil.copytree(served.package / "adapter", adapter)
+    config = adapter / "adapter_config.json"
+    text = config.read_text(encoding="utf-8")
+    assert '"lora_alpha": 8' in text
+    write_text(config, text.replace('"lora_alpha": 8', f'"lora_alpha": {alpha}'))
+    return adapter
+
+
+@pytest.mark.ci
+def test_an_adapter_is_applied_with_its_own_alpha(
+    served: Served, engine: Engine, tmp_path: Path
+) -> None:
+    """A wrong alpha gives wrong answers and no error."""
+    asked = prompts(8)
+    given = set()
+    for alpha in (2, 8, 16):
+        language = load(served, with_alpha(served, tmp_path, alpha))
+        expected = texts_alone(language, asked)
+        rows = open_openvino(language, has_adapter=True)
+        made = TransformersEngine(language, engine.specs, compiled=rows)
+        try:
+            assert texts_at_once(made, "tuned", asked) == expected
+        finally:
+            made.close()
+        given.add(tuple(expected))
+    assert len(given) == 3
+
+
+@pytest.mark.ci
+def test_a_graph_with_another_alpha_than_the_adapters_is_not_trusted(
+    served: Served, tmp_path: Path
+) -> None:
+    right = load(served, served.package / "adapter")
+    wrong = load(served, with_alpha(served, tmp_path, 4))
+    trial = Trial.of(right, short=35, long=75)
+    with torch.inference_mode():
+        _, shapes = trial.compute_alone(right)
+    compiled = compile_recorded(record(wrong.model, shapes), threads=1)
+    model, slots = open_paged(compiled, has_adapter=True)
+    check_logits(wrong, trial, model, slots)
+    with pytest.raises(NotTaken, match="other probabilities"):
+        check_logits(right, trial, model, slots)
+
+
+@pytest.mark.ci
+def test_recording_leaves_the_loaded_model_as_it_was(served: Served) -> None:
+    language = load(served, served.package / "adapter")
+    asked = prompts(4)
+    before = texts_alone(language, asked)
+    open_openvino(language, has_adapter=True)
+    # It ends with the adapter on, as it began.
+    assert texts_alone(language, asked) == before
+
+
+@pytest.mark.ci
+def test_another_precision_is_left_to_transformers(served: Served) -> None:
+    language = load(served, None)
+    with pytest.raises(NotTaken, match="float32, not bfloat16"):
+        open_openvino(replace(language, precision="bfloat16"), has_adapter=False)
