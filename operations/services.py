@@ -12,6 +12,7 @@ from socket import socket
 from core.children import OWN_MODULE
 from core.loopback import LOOPBACK, ask
 from core.project import Project
+from core.settings import Settings
 from flows.schedule.prefect_login import basic, client_login, login, server_login
 from flows.schedule.prefect_server import server_settings
 from operations.supervise.service import Service
@@ -112,6 +113,7 @@ def _prefect(home: Path, port: int) -> Service:
 
 def _endpoint(home: Path, port: int) -> Service:
     environment = _environment(home)
+    address = _endpoint_address(port)
 
     def open_socket_of_the_endpoint() -> socket:
         from serving.listen import open_socket
@@ -123,17 +125,23 @@ def _endpoint(home: Path, port: int) -> Service:
         _command("serving.endpoint", "--home", str(home), "--port", str(port)),
         lambda: environment,
         port=port,
-        health=f"http://{LOOPBACK}:{port}/healthz",
-        link=f"http://{LOOPBACK}:{port}/v1",
+        health=f"{address}/healthz",
+        link=f"{address}/v1",
         # Running answers may finish: 30 s, and then some for its engines.
         seconds_to_stop=45,
         open_socket=open_socket_of_the_endpoint,
     )
 
 
+def _endpoint_address(port: int) -> str:
+    # With a certificate it answers https alone.
+    scheme = "https" if Settings().tls_certificate else "http"
+    return f"{scheme}://{LOOPBACK}:{port}"
+
+
 def _playground(home: Path, ports: Ports) -> Service:
     environment = _environment(home)
-    endpoint = f"http://{LOOPBACK}:{ports.endpoint}/v1"
+    endpoint = f"{_endpoint_address(ports.endpoint)}/v1"
     places = ("--home", str(home), "--port", str(ports.playground))
     return Service(
         "playground",

@@ -4,9 +4,9 @@ Probes of releases and copies for canaries ask engines directly: what is compare
 what the engine said, not what was left of it here.
 """
 
-import asyncio
 import json
 from collections import Counter
+from functools import partial
 from typing import Any
 
 from starlette.responses import Response
@@ -15,7 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 from serving.guardrails.answer_filter import AnswerFilter
 from serving.guardrails.hook import Hook, HookVerdict, Side
 from serving.guardrails.hooked_answer import replace_texts, texts_of
-from serving.guardrails.patterns import Pattern
+from serving.guardrails.looking import Looking, RequestLook
 from serving.guardrails.request_texts import (
     change_texts,
     count_choices,
@@ -23,13 +23,11 @@ from serving.guardrails.request_texts import (
     texts_in,
 )
 from serving.guardrails.rules import GuardRules, RequestRules
-from serving.guardrails.text_filter import TextFilter, filtered
+from serving.guardrails.text_filter import TextFilter
 from serving.log import say
 from serving.observing.exchange import Exchange
 from serving.refusal import Refusal
 
-# Bytes: a longer text is looked at in a thread, so that nobody else waits.
-_LONG_BODY = 8_192
 # Bytes of a stream that is held back whole for a hook.
 _LONGEST_HELD = 4_000_000
 
@@ -41,6 +39,8 @@ class Guardrails:
         self._rules = rules
         self._request = rules.request.compiled()
         self._response = rules.response.compiled()
+        self._looking_at_requests = Looking(self._request)
+        self.looking_at_answers = Looking(self._response)
         self._request_hook = _open_hook(rules.request)
         self._response_hook = _open_hook(rules.response)
 
@@ -50,11 +50,9 @@ class Guardrails:
             return body
         if has_token_ids(body):
             raise _unreadable_error()
-        look = _Look(self._request)
-        if len(body) > _LONG_BODY:
-            body = await asyncio.to_thread(change_texts, body, look.change)
-        else:
-            body = change_texts(body, look.change)
+        look = RequestLook(self._request)
+        change = partial(change_texts, change=look.change)
+        body = await self._looking_at_requests.at(body, change)
         # A hook may be slow, and sees only what patterns let through, masked.
         if self._request_hook is not None and not look.refused_for:
             body = await self._ask_of_request(self._request_hook, body, look)
@@ -89,7 +87,9 @@ class Guardrails:
         """What looks at whole answers."""
         return self._response_hook
 
-    async def _ask_of_request(self, hook: Hook, body: bytes, look: "_Look") -> bytes:
+    async def _ask_of_request(
+        self, hook: Hook, body: bytes, look: RequestLook
+    ) -> bytes:
         # Asked first, put after that: changing a body cannot wait for a thread.
         verdicts: dict[str, HookVerdict] = {}
         for text in texts_in(body):
@@ -103,22 +103,6 @@ class Guardrails:
             return verdicts[text].text
 
         return change_texts(body, replaced)
-
-
-class _Look:
-    """One look at the texts of a request."""
-
-    def __init__(self, patterns: tuple[Pattern, ...]) -> None:
-        self.found: Counter[str] = Counter()
-        self.refused_for = ""
-        self._patterns = patterns
-
-    def change(self, text: str) -> str:
-        """Mask a text, and remember what was found in it."""
-        masked, text_filter = filtered(self._patterns, text)
-        self.found += text_filter.found
-        self.refused_for = self.refused_for or text_filter.refused_for
-        return masked
 
 
 class _GuardedResponse(Response):
@@ -139,7 +123,7 @@ class _GuardedResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer; what was found is noted, also where the client leaves."""
-        passage = _Passage(self._filter, self._guardrails.response_hook, send)
+        passage = _Passage(self._filter, self._guardrails, send)
         # The exchange is written once the outermost app has seen the end.
         try:
             await self._inner(scope, receive, passage.send)
@@ -151,11 +135,12 @@ class _Passage:
     """One answer on its way out."""
 
     def __init__(
-        self, answer_filter: AnswerFilter, hook: Hook | None, send: Send
+        self, answer_filter: AnswerFilter, guardrails: Guardrails, send: Send
     ) -> None:
         self._send = send
         self._filter = answer_filter
-        self._hook = hook
+        self._looking = guardrails.looking_at_answers
+        self._hook = guardrails.response_hook
         self._hook_found: Counter[str] = Counter()
         self._head: Message | None = None
         self._body = bytearray()
@@ -195,9 +180,8 @@ class _Passage:
         if not self._is_stream:
             await self._take_whole(piece, is_last=is_last)
             return
-        passed = self._filter.feed(piece)
-        if is_last:
-            passed += self._filter.finish()
+        look = self._filter.feed_last if is_last else self._filter.feed
+        passed = await self._looking.at(piece, look)
         is_last = is_last or self._filter.is_over
         if self._hook is not None:
             passed = await self._hold_for_hook(self._hook, passed, is_last=is_last)
@@ -209,11 +193,8 @@ class _Passage:
         self._body += piece
         if not is_last or self._head is None:
             return
-        # In a thread where it is long, so that nobody else waits.
         answer = bytes(self._body)
-        is_long = len(answer) > _LONG_BODY
-        look = self._filter.whole
-        body = await asyncio.to_thread(look, answer) if is_long else look(answer)
+        body = await self._looking.at(answer, self._filter.whole)
         if self._hook is not None:
             body = await self._ask(self._hook, body)
         await self._send(_with_length(self._head, len(body)))

@@ -38,8 +38,9 @@ class AnswerFilter:
     def found(self) -> Counter[str]:
         """What was found in all choices: `kind.action`, and how often."""
         total: Counter[str] = Counter()
-        for text_filter in self._filters.values():
-            total += text_filter.found
+        # Copies: where the client left, a thread may still look at the last piece.
+        for text_filter in tuple(self._filters.values()):
+            total.update(dict(text_filter.found))
         return total
 
     def whole(self, body: bytes) -> bytes:
@@ -63,6 +64,11 @@ class AnswerFilter:
         *events, self._rest = received.split(_EVENT_END)
         passed = map(self._pass_event, events)
         return b"".join(passed)
+
+    def feed_last(self, chunk: bytes) -> bytes:
+        """The last piece of a stream; gives all that is left to be sent."""
+        passed = self.feed(chunk)
+        return passed + self.finish()
 
     def finish(self) -> bytes:
         """The stream ended, whole or cut off; gives what was held back."""

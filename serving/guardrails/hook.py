@@ -7,11 +7,11 @@ in its place. Whatever else happens, or takes too long, counts as False.
 import asyncio
 import importlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from core.errors import ServingError
+from serving.guardrails.threads import AbandonableThreads
 
 Side = Literal["request", "response"]
 # Texts that a function is asked about at once; more wait, within their seconds.
@@ -40,13 +40,12 @@ class Hook:
         self._seconds = seconds
         # Not the event loop's own threads: a function that hangs would take them all, and with
         # them metrics and whatever else is done in a thread.
-        self._threads = ThreadPoolExecutor(_MOST_AT_ONCE, "hook")
+        self._threads = AbandonableThreads(_MOST_AT_ONCE, "hook")
 
     async def ask(self, side: Side, text: str) -> HookVerdict:
         """What it says of a text, asked in a thread."""
         # A thread cannot be ended: one that hangs is left behind, and its text refused.
-        loop = asyncio.get_running_loop()
-        asking = loop.run_in_executor(self._threads, self._function, side, text)
+        asking = self._threads.call(self._function, side, text)
         try:
             said = await asyncio.wait_for(asking, self._seconds)
         except Exception:  # noqa: BLE001 - a filter that fails lets nothing through

@@ -19,6 +19,9 @@ class Pattern:
     action: Action
     # Characters of a match that really are one: a checksum may say fewer, or 0.
     measure: Callable[[str], int] = len
+    # For one look at one text. None: it is one of ours, which never goes back far over what it
+    # has read; a project's own may do so for hours.
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Scan:
 
     matches: tuple[Match, ...]
     decided: int
+    # Those that came to no end within their time: nobody knows whether they are in the text.
+    too_slow: tuple[Pattern, ...] = ()
 
 
 def scan(
@@ -47,20 +52,37 @@ def scan(
     Matches are in order, and no mask overlaps another.
     """
     found: list[Match] = []
+    too_slow: list[Pattern] = []
     decided = len(text)
     for pattern in patterns:
-        # Overlapped: a match whose checksum does not hold must not hide one that begins in it.
-        for occurrence in pattern.expression.finditer(
-            text, begin, overlapped=True, partial=not is_whole
-        ):
-            start, end = occurrence.span()
-            if not is_whole and (occurrence.partial or _may_go_on(text[end:])):
-                decided = min(decided, start)
-                break
-            length = pattern.measure(occurrence[0])
-            if length:
-                found.append(Match(start, start + length, pattern.kind, pattern.action))
-    return Scan(tuple(_apart(found)), decided)
+        try:
+            for occurrence in _occurrences(pattern, text, begin, is_whole=is_whole):
+                start, end = occurrence.span()
+                if not is_whole and (occurrence.partial or _may_go_on(text[end:])):
+                    decided = min(decided, start)
+                    break
+                length = pattern.measure(occurrence[0])
+                if length:
+                    match = Match(start, start + length, pattern.kind, pattern.action)
+                    found.append(match)
+        except TimeoutError:
+            too_slow.append(pattern)
+    return Scan(tuple(_apart(found)), decided, tuple(too_slow))
+
+
+def _occurrences(
+    pattern: Pattern, text: str, begin: int, *, is_whole: bool
+) -> Iterator[Any]:
+    """Every match of a pattern; `TimeoutError` where its time is over."""
+    found: Iterator[Any] = pattern.expression.finditer(
+        text,
+        begin,
+        # A match whose checksum does not hold must not hide one that begins in it.
+        overlapped=True,
+        partial=not is_whole,
+        timeout=pattern.seconds,
+    )
+    return found
 
 
 def _may_go_on(rest: str) -> bool:

@@ -52,15 +52,16 @@ class Topic(Settable):
             )
         return self
 
-    def compiled(self) -> Iterator[Pattern]:
-        """Its patterns."""
+    def compiled(self, seconds: float) -> Iterator[Pattern]:
+        """Its patterns; each of those that a person wrote has so long for a text."""
         import regex
 
-        expressions = list(self.patterns)
+        for expression in self.patterns:
+            own = regex.compile(expression)
+            yield Pattern(self.name, own, self.action, seconds=seconds)
         if self.words:
-            expressions.append(_any_of(self.words))
-        for expression in expressions:
-            yield Pattern(self.name, regex.compile(expression), self.action)
+            words = regex.compile(_any_of(self.words))
+            yield Pattern(self.name, words, self.action)
 
 
 class RequestRules(Settable):
@@ -73,6 +74,9 @@ class RequestRules(Settable):
     ip: Action | None = None
     secret: Action | None = None
     topics: Annotated[tuple[Topic, ...], Field(max_length=100)] = ()
+    # For each regular expression of a topic, and each text. One that needs longer refuses, unless
+    # it only counts.
+    pattern_seconds: Annotated[float, Field(gt=0, le=60)] = 1.0
     # `module:function`, which is given the side and the text.
     hook: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
     hook_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
@@ -95,7 +99,7 @@ class RequestRules(Settable):
             if action is not None:
                 yield from personal_patterns(kind, action)
         for topic in self.topics:
-            yield from topic.compiled()
+            yield from topic.compiled(self.pattern_seconds)
 
 
 class AnswerRules(RequestRules):
@@ -109,9 +113,8 @@ class AnswerRules(RequestRules):
     def _patterns(self) -> Iterator[Pattern]:
         yield from super()._patterns()
         if self.insults is not None:
-            yield from Topic(
-                name="insults", words=WORDS, action=self.insults
-            ).compiled()
+            insults = Topic(name="insults", words=WORDS, action=self.insults)
+            yield from insults.compiled(self.pattern_seconds)
 
 
 class GuardRules(Settable):

@@ -27,7 +27,8 @@ class TextFilter:
         """What was found: `kind.action`, and how often."""
         self.refused_for = ""
         """The kind for which nothing more passes; empty: it passes."""
-        self._patterns = patterns
+        self.patterns = tuple(patterns)
+        """What is looked for; without what only counts and needed too long for a text."""
         self._repetition = repetition
         # What was sent, as far as a pattern may ask what stands before its match.
         self._before = ""
@@ -69,7 +70,10 @@ class TextFilter:
     def _release(self, *, is_whole: bool) -> str:
         begin = len(self._before)
         text = self._before + self._held
-        scanned = scan(self._patterns, text, begin, is_whole=is_whole)
+        scanned = scan(self.patterns, text, begin, is_whole=is_whole)
+        self._give_up(scanned.too_slow)
+        if self.refused_for:
+            return ""
         end = _whole_matches_end(scanned)
         sent: list[str] = []
         place = begin
@@ -90,6 +94,18 @@ class TextFilter:
         self._before = text[:end][-_CONTEXT:]
         self._held = text[end:]
         return "".join(sent)
+
+    def _give_up(self, too_slow: Sequence[Pattern]) -> None:
+        """What nobody could look at does not pass. Patterns that only count are left out from now.
+
+        Each of them would take its whole time again for every piece.
+        """
+        for pattern in too_slow:
+            self.found[f"{pattern.kind}.timeout"] += 1
+            if pattern.action != "count":
+                self.refused_for = pattern.kind
+        left = [each for each in self.patterns if each not in too_slow]
+        self.patterns = tuple(left)
 
     def _look_for_repetition(self, piece: str) -> None:
         if self._repetition is None:

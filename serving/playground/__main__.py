@@ -13,10 +13,8 @@ from core.ready import ready_line
 from serving.listen import format_url, is_local, open_socket
 from serving.log import exit_code, say
 from serving.playground.address import publish_address, withdraw_address
-from serving.playground.api import EndpointApi, KeyNeeded, Visitor
+from serving.playground.api import LOOPBACK, EndpointApi, KeyNeeded, Visitor
 from serving.playground.server import serve_page
-
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,14 +2,17 @@
 
 import json
 import re
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
 from core.errors import ServingError
 from pipelines.values.dataset import Message
+from serving.own_certificate import own_trust
 
 # Anything else cannot be sent in a header.
 _KEY = re.compile(r"[\x21-\x7e]{1,512}")
@@ -18,6 +21,7 @@ _TIMEOUT = httpx.Timeout(120.0, connect=5.0)
 # A list takes no model: where it is not there at once, it is better said than waited for.
 _SECONDS_FOR_MODELS = 5.0
 _UNAUTHORIZED = 401
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 # What `x-assay-release` says where a fixed text or a note to a person stands in for an answer.
 _NO_MODEL = "none"
 # `InvalidURL` is none of httpx's own errors of a request.
@@ -97,6 +101,7 @@ class EndpointApi:
             # The page's server bounds its visitors. httpx lets 100 ask, and the others would hear
             # that nothing answers.
             limits=httpx.Limits(max_connections=None),
+            verify=_trust_of(self.url),
             # A proxy that the environment names has no business with it.
             trust_env=False,
         )
@@ -181,6 +186,17 @@ class EndpointApi:
             f"Nothing answers at {self.url} ({type(error).__name__}). "
             "Start it with `assay up` or `assay serve`."
         )
+
+
+def _trust_of(url: str) -> ssl.SSLContext | bool:
+    """Whose certificates count there: on this machine the endpoint's own one, where there is one.
+
+    Elsewhere, and without one, those of the public authorities.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "https" or parts.hostname not in LOOPBACK:
+        return True
+    return own_trust() or True
 
 
 def _served_model(card: Any) -> ServedModel:

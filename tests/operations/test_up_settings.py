@@ -68,3 +68,17 @@ def test_the_teams_mlflow_has_to_be_named(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     with pytest.raises(OperationError, match="--team-mlflow uses the server at"):
         run_up(Ports(is_mlflow_the_teams=True), opens_browser=False)
+
+
+def test_with_a_certificate_the_endpoint_is_looked_for_over_tls(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    project = Project(tmp_path, tmp_path)
+    ports = Ports(endpoint=8443, playground=8081)
+    for certificate, scheme in (("", "http"), ("/etc/assay.pem", "https")):
+        monkeypatch.setenv("ASSAY_TLS_CERTIFICATE", certificate)
+        started = {each.name: each for each in services(project, ports)}
+        address = f"{scheme}://127.0.0.1:8443"
+        assert started["endpoint"].health == f"{address}/healthz"
+        assert started["endpoint"].link == f"{address}/v1"
+        assert f"{address}/v1" in started["playground"].command

@@ -11,7 +11,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from core.errors import ServingError
+from core.loopback import answers
 from serving.listen import TlsFiles, create_server, format_url, open_socket
+from serving.own_certificate import own_trust
+from serving.playground.api import EndpointApi
 from tests.support.certificates import write_certificate
 from tests.support.waiting import SECONDS_AT_MOST
 
@@ -67,3 +71,43 @@ def test_a_malformed_request_is_told_so_over_tls_too(files: TlsFiles) -> None:
         ):
             client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n x: y\r\n\r\n")
             assert client.recv(4096).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_service_that_speaks_tls_is_seen_to_answer(files: TlsFiles) -> None:
+    with served(files) as url:
+        assert answers(f"{url}/healthz")
+        assert not answers(f"{url.replace('https', 'http')}/healthz")
+
+
+def test_this_machine_trusts_the_endpoints_own_certificate_and_no_other(
+    files: TlsFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, _ = write_certificate(tmp_path / "other")
+    # As others are given it: with those that lead to it.
+    chain = tmp_path / "chain.pem"
+    chain.write_text(other.read_text() + files.certificate.read_text())
+    with served(files) as url:
+        for trusted, is_answered in (
+            (files.certificate, True),
+            (other, False),
+            (chain, False),
+        ):
+            monkeypatch.setenv("ASSAY_TLS_CERTIFICATE", str(trusted))
+            trust = own_trust()
+            assert trust is not None
+            with httpx.Client(verify=trust, trust_env=False) as client:
+                if is_answered:
+                    assert client.get(f"{url}/healthz").status_code == 200
+                else:
+                    with pytest.raises(httpx.ConnectError):
+                        client.get(f"{url}/healthz")
+
+
+def test_a_file_without_a_certificate_is_named(
+    files: TlsFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASSAY_TLS_CERTIFICATE", str(files.key))
+    with pytest.raises(ServingError, match="holds no certificate"):
+        EndpointApi("https://127.0.0.1:1/v1")
+    # Somebody else's server is known as everywhere.
+    EndpointApi("https://models.example/v1")

@@ -228,6 +228,29 @@ def test_a_filter_of_the_projects_own_decides_on_answers(
     run(test)
 
 
+def test_an_expression_that_comes_to_no_end_keeps_nobody_else_waiting() -> None:
+    async def test() -> None:
+        topic = {"name": "slow", "patterns": ["(?:a|aa)+$"]}
+        rules = {"request": {"topics": [topic], "pattern_seconds": 0.1}}
+        async with site(0, additions=guarded(**rules)) as here:
+            slow = asyncio.create_task(here.ask("a" * 60 + "b"))
+            others = 0
+            while not slow.done():
+                # In this app health waits for nothing: by itself it would let nobody else run.
+                await asyncio.sleep(0)
+                assert (await here.client.get("/healthz")).status_code == 200
+                others += 1
+            assert slow.result().status_code == 400
+            assert slow.result().json()["error"]["code"] == "content_filter"
+            # One before it was looked at, and one while it was.
+            assert others > 2
+            labels = 'action="timeout",kind="slow",side="request"'
+            line = f"assay_guardrail_actions_total{{{labels}}} 1.0"
+            assert line in await metrics_of(here)
+
+    run(test)
+
+
 class _Own:
     judge = staticmethod(judge)
 

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from serving.guardrails.answer_filter import AnswerFilter
+from serving.guardrails.looking import RequestLook
 from serving.guardrails.rules import AnswerRules, GuardRules, Topic
 from serving.guardrails.text_filter import TextFilter
 from serving.refusal import Refusal
@@ -230,3 +231,39 @@ def test_a_completion_that_is_cut_off_gives_out_what_was_held_in_its_own_form() 
     choices = [each["choices"][0] for each in documents]
     assert [each["text"] for each in choices] == ["by [EMAIL] or ", "a@"]
     assert [each["index"] for each in choices] == [3, 3]
+
+
+# For each further letter it needs twice as long.
+SLOW = "(?:a|aa)+$"
+LONG = "a" * 60 + "b"
+
+
+@pytest.mark.parametrize("action", ["mask", "refuse"])
+def test_what_an_expression_could_not_look_at_in_time_does_not_pass(
+    action: str,
+) -> None:
+    topics = [{"name": "slow", "patterns": [SLOW], "action": action}]
+    slow = filter_of(topics=topics, pattern_seconds=0.01)
+    sent = passed(slow, stream_of("x", LONG, "y"), 1000)
+    # What was looked at before that had passed already.
+    assert said(sent) == ("x", ["content_filter"])
+    assert slow.found == {"slow.timeout": 1}
+
+
+def test_an_expression_that_only_counts_is_given_up_and_the_others_go_on() -> None:
+    topics = [
+        {"name": "slow", "patterns": [SLOW], "action": "count"},
+        {"name": "why", "patterns": ["y+"], "action": "mask"},
+    ]
+    slow = filter_of(topics=topics, pattern_seconds=0.01)
+    whole = json.loads(slow.whole(whole_of(f"{LONG} y")))
+    assert whole["choices"][0]["message"]["content"] == f"{LONG} [WHY]"
+    assert slow.found == {"slow.timeout": 1, "why.mask": 1}
+
+
+def test_a_request_is_looked_at_no_further_once_it_is_refused() -> None:
+    topics = [{"name": "slow", "patterns": [SLOW]}]
+    rules = AnswerRules.model_validate({"topics": topics, "pattern_seconds": 0.01})
+    look = RequestLook(rules.compiled())
+    assert [look.change(text) for text in ("x", LONG, LONG)] == ["x", "", LONG]
+    assert (look.refused_for, look.found) == ("slow", {"slow.timeout": 1})
