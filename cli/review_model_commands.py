@@ -31,6 +31,7 @@ def _asks_a_judge(command: Command) -> Command:
         click.option(
             "--key-variable",
             help="The environment variable that holds the key. Default: no key is sent.",
+            metavar="NAME",
         ),
     )
     # The last decorator that is applied comes first.
@@ -42,9 +43,20 @@ def _asks_a_judge(command: Command) -> Command:
 def _judge(address: str, model: str, key_variable: str | None) -> "ModelJudge":
     from pipelines.rating.model_judge import ModelJudge
 
-    # Never as an argument: those are in the list of processes.
-    key = os.environ.get(key_variable, "") if key_variable else ""
-    return ModelJudge(address, model, key)
+    return ModelJudge(address, model, _key_in(key_variable))
+
+
+def _key_in(variable: str | None) -> str:
+    """The key that a variable holds, since arguments are in the list of processes."""
+    if variable is None:
+        return ""
+    key = os.environ.get(variable, "")
+    if not key:
+        raise click.UsageError(
+            f"--key-variable names {variable}, which is not set or empty. "
+            "Set it to the key, or leave the option out: no key is sent then."
+        )
+    return key
 
 
 @click.command("ask-model")

@@ -132,8 +132,9 @@ class Endpoint:
         )
         # Here and not among the routes: a preview has no home, and so no page.
         add_front_page(app, self._home)
+        count_refused = self._additions.observer.metrics.refuse
         # Last, since it stands around every route.
-        guard(app, self._home, settings, is_local=is_local(listener))
+        guard(app, self._home, settings, count_refused, is_local=is_local(listener))
         return app
 
     async def _end(self, background: list[asyncio.Task[None]]) -> None:

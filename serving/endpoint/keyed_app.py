@@ -1,5 +1,7 @@
 """An app that answers holders of an API key, each within its quotas."""
 
+from collections.abc import Callable
+
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -7,7 +9,7 @@ from serving.answer import error_response
 from serving.endpoint.api_keys import ApiKey, ApiKeyBook
 from serving.endpoint.feedback import client_of
 from serving.endpoint.quotas import Quotas
-from serving.endpoint.token_meter import TokenMeter
+from serving.endpoint.token_meter import BodyMeter, TokenMeter
 from serving.refusal import Refusal
 
 TENANT = "assay.tenant"
@@ -16,14 +18,25 @@ TENANT = "assay.tenant"
 # Whole paths: what lies under one of them asks for a key.
 _OPEN = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})
 _UNAUTHORIZED = 401
+CountRefused = Callable[[str, Refusal], None]
+
+
+def _count_nothing(_path: str, _refusal: Refusal) -> None:
+    """Where nobody reads metrics."""
 
 
 class KeyedApp:
     """Asks for a key before anything of a request is read, and counts what its answer takes."""
 
-    def __init__(self, app: ASGIApp, book: ApiKeyBook) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        book: ApiKeyBook,
+        count_refused: CountRefused = _count_nothing,
+    ) -> None:
         self._app = app
         self._book = book
+        self._count_refused = count_refused
         self._quotas = Quotas()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -34,19 +47,24 @@ class KeyedApp:
         try:
             key = await self._admit(scope)
         except Refusal as refusal:
+            # Here: what watches requests stands behind this door.
+            self._count_refused(scope["path"], refusal)
             await _refuse(refusal, scope, receive, send)
             return
         if key is None:
             await self._app({**scope, TENANT: ""}, receive, send)
             return
         meter = TokenMeter()
+        body = BodyMeter(receive)
 
         async def send_metered(message: Message) -> None:
             meter.take(message)
             await send(message)
 
         try:
-            await self._app({**scope, TENANT: key.id}, receive, send_metered)
+            await self._app({**scope, TENANT: key.id}, body.receive, send_metered)
+            # Not of an app that failed, which took nothing.
+            meter.end(body.tokens)
         finally:
             # Also of an answer whose client left.
             await self._quotas.end_request(key, meter.tokens)

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from serving.endpoint.api_keys import ApiKeyBook
-from serving.endpoint.keyed_app import KeyedApp
+from serving.endpoint.keyed_app import CountRefused, KeyedApp
 from serving.endpoint.public_settings import PublicSettings
 
 # Seconds for which a browser need not ask again.
@@ -26,14 +26,20 @@ _SHOWN_HEADERS = (
 
 
 def guard(
-    app: FastAPI, home: Path, settings: PublicSettings, *, is_local: bool
+    app: FastAPI,
+    home: Path,
+    settings: PublicSettings,
+    count_refused: CountRefused,
+    *,
+    is_local: bool,
 ) -> None:
     """Put keys, quotas and origins around the routes.
 
     Whoever listens beyond this machine asks for keys, also before there is one.
     """
     always_asks = settings.always_asks or not is_local
-    app.add_middleware(KeyedApp, book=ApiKeyBook(home, always_asks=always_asks))
+    book = ApiKeyBook(home, always_asks=always_asks)
+    app.add_middleware(KeyedApp, book=book, count_refused=count_refused)
     if not settings.origins:
         return
     # Outermost: a browser asks without a key whether it may send one.

@@ -12,6 +12,7 @@ from serving.observing.engine_metrics import EngineCollector
 from serving.observing.exchange import ANSWERING, Exchange
 from serving.observing.figures import Source
 from serving.observing.origin import Origin
+from serving.refusal import Refusal
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 OTHER = "other"
@@ -112,6 +113,16 @@ class Metrics:
             self._guarded.labels(*labels).inc(count)
         if exchange.is_answer:
             self._count_answer(exchange, facts, by_release)
+
+    def refuse(self, path: str, refusal: Refusal) -> None:
+        """Count a request that was refused at the door, where nothing of it had been read."""
+        nobodys = OTHER, "none"
+        route = _route_of(path)
+        status = str(refusal.status)
+        self._requests.labels(route, *nobodys, status).inc()
+        if path in ANSWERING:
+            code = self._bounded(refusal.code or "error")
+            self._errors.labels(*nobodys, code).inc()
 
     def rate(self, rating: Rating, origin: Origin) -> None:
         """Count a rating of an answer."""

@@ -9,6 +9,7 @@ from pipelines.rating.plan import ReviewPlan, digest_of_messages
 from pipelines.values.dataset import Message
 from registry.ledger.entries import ModelRated
 from registry.ledger.ledger import open_ledger
+from tests.support.commands import assay
 from tests.support.journey import (
     Checkout,
     CommandResult,
@@ -127,3 +128,17 @@ def test_people_calibrate_a_model_which_rates_the_next_version_in_their_place(
     code, found = findings(site, "2")
     assert code == 4
     assert "what it said was erased" in found["human_rating"]
+
+
+def test_a_variable_for_the_key_that_is_not_set_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order = ("--model", MODEL, "--address", "http://127.0.0.1:1/v1", "--judge", "x")
+    for verb in ("ask-model", "rate-by-model"):
+        for text in (None, ""):
+            monkeypatch.delenv("JUDGE_KEY", raising=False)
+            if text is not None:
+                monkeypatch.setenv("JUDGE_KEY", text)
+            said = assay("review", verb, "1", *order, "--key-variable", "JUDGE_KEY")
+            assert said.exit_code == 2
+            assert "--key-variable names JUDGE_KEY" in said.output

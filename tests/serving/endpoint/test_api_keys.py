@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from starlette.responses import JSONResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.errors import ServingError
 from serving.endpoint.api_keys import (
@@ -24,6 +25,17 @@ from serving.refusal import Refusal
 from tests.support.commands import assay_in
 
 
+async def _answers_nobody(_scope: Scope, receive: Receive, _send: Send) -> None:
+    """Reads a request whose client leaves before there is an answer."""
+    while (await receive()).get("more_body"):
+        pass
+
+
+async def _fails(_scope: Scope, receive: Receive, _send: Send) -> None:
+    await receive()
+    raise ZeroDivisionError
+
+
 async def _tells_tenant(scope: Scope, receive: Receive, send: Send) -> None:
     """Answers who asks, and that it took ten tokens."""
     usage = {"prompt_tokens": 6, "completion_tokens": 4, "total_tokens": 10}
@@ -36,7 +48,11 @@ class Door:
 
     def __init__(self, home: Path, *, always_asks: bool = False) -> None:
         book = ApiKeyBook(home, always_asks=always_asks)
-        self._app = KeyedApp(_tells_tenant, book)
+        self.refused: list[tuple[str, int]] = []
+        self._app = KeyedApp(_tells_tenant, book, self._count)
+
+    def _count(self, path: str, refusal: Refusal) -> None:
+        self.refused.append((path, refusal.status))
 
     def ask(self, *keys: str, path: str = "/v1/models") -> list[httpx.Response]:
         """One request for each key, one after the other; an empty one sends none."""
@@ -217,3 +233,66 @@ def test_the_command_line_makes_lists_and_revokes_keys(tmp_path: Path) -> None:
     assert statuses(Door(tmp_path).ask(text)) == [200]
     assert "is revoked" in assay_in(tmp_path, "api-keys", "revoke", key.id).stdout
     assert statuses(Door(tmp_path).ask(text)) == [401]
+
+
+def test_every_refusal_is_told_to_whoever_counts(tmp_path: Path) -> None:
+    made = create_key(tmp_path, "ann", requests_per_minute=1)
+    door = Door(tmp_path)
+    door.ask("", "guessed", made.text, made.text)
+    assert door.refused == [("/v1/models", status) for status in (401, 401, 429)]
+
+
+WHOLE = ({"body": b"x" * 400, "more_body": True}, {"body": b"y"})
+HALF = ({"body": b"x" * 400, "more_body": True},)
+
+
+@pytest.mark.parametrize(
+    ("app", "body", "budget", "is_used_up"),
+    [
+        # A quarter of 401 bytes, rounded up.
+        (_answers_nobody, WHOLE, 101, True),
+        (_answers_nobody, WHOLE, 102, False),
+        # It left in the middle of its request: no engine was asked.
+        (_answers_nobody, HALF, 1, False),
+        # That is no fault of the client's.
+        (_fails, WHOLE, 1, False),
+    ],
+)
+def test_a_client_that_leaves_before_any_answer_pays_for_its_prompt(
+    tmp_path: Path,
+    app: ASGIApp,
+    body: tuple[dict[str, Any], ...],
+    budget: int,
+    is_used_up: bool,
+) -> None:
+    key = create_key(tmp_path, "ann", tokens_per_day=budget).text
+    keyed = KeyedApp(app, ApiKeyBook(tmp_path, always_asks=False))
+
+    async def ask(*pieces: dict[str, Any]) -> list[Message]:
+        """What is sent to a client that sends that, and leaves."""
+        coming = [{"type": "http.request", **piece} for piece in pieces]
+        coming.append({"type": "http.disconnect"})
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            return coming.pop(0)
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        authorization = (b"authorization", f"Bearer {key}".encode())
+        scope = {
+            "type": "http",
+            "path": "/v1/completions",
+            "headers": [authorization],
+        }
+        with suppress(ZeroDivisionError):
+            await keyed(scope, receive, send)
+        return sent
+
+    async def ask_twice() -> list[Message]:
+        assert await ask(*body) == []
+        return await ask()
+
+    told = asyncio.run(ask_twice())
+    assert [each["status"] for each in told[:1]] == [429] * is_used_up

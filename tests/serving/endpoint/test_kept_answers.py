@@ -8,6 +8,7 @@ from serving.endpoint.api_keys import create_key
 from serving.endpoint.lanes import Branch, Lane, Target
 from serving.endpoint.public_app import guard
 from serving.endpoint.public_settings import PublicSettings
+from serving.observing.observer import Observer
 from tests.support.canary_site import CANDIDATE, SERVING, Site, engine, run, site
 from tests.support.fake_endpoint import MODEL, release_of
 
@@ -151,7 +152,8 @@ def test_a_kept_answer_is_given_to_the_key_of_its_request_alone(tmp_path: Path) 
     async def test() -> None:
         async with site(0, cache_bytes=ROOM) as here:
             here.lanes.replace({MODEL: _only(here, SERVING, 3)})
-            guard(here.app, tmp_path, PublicSettings(), is_local=True)
+            refused = Observer().metrics.refuse
+            guard(here.app, tmp_path, PublicSettings(), refused, is_local=True)
             told: list[str] = []
             for made in (*keys, *keys):
                 here.client.headers["authorization"] = f"Bearer {made.text}"

@@ -11,6 +11,7 @@ from serving.observing.figures import EngineFigures, Figures, Share, Source
 from serving.observing.metrics import Metrics
 from serving.observing.observer import Observer
 from serving.observing.origin import Origin
+from serving.refusal import Refusal
 
 CHAT = "/v1/chat/completions"
 RELEASE = {"model": "m", "release": "3"}
@@ -230,3 +231,16 @@ def test_engines_are_read_by_a_look_and_not_by_whoever_collects() -> None:
     metrics = Metrics(Source(lambda: Figures(generation=next(generations))))
     metrics.look()
     assert count(exposed(metrics), "assay_ledger_generation") == 7
+
+
+def test_who_is_refused_at_the_door_is_counted_without_any_name() -> None:
+    metrics = observer().metrics
+    for status, code in ((401, "invalid_api_key"), (429, "rate_limit_exceeded")):
+        refusal = Refusal("no", status=status, code=code)
+        for path in (CHAT, "/v1/models/somebodys-name", "/made/up"):
+            metrics.refuse(path, refusal)
+        text = exposed(metrics)
+        labels = {"status": str(status), "model": "other", "release": "none"}
+        for route in (CHAT, "/v1/models", "other"):
+            assert count(text, "assay_requests_total", route=route, **labels) == 1
+        assert count(text, "assay_errors_total", code=code) == 1
