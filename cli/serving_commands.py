@@ -6,8 +6,14 @@ from cli.model_option import MODEL
 
 
 @click.command()
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on. On another one it always asks for API keys.",
+)
 @click.option("--port", default=8080, show_default=True, help="0 takes a free one.")
-def serve(port: int) -> None:
+def serve(host: str, port: int) -> None:
     """Serve what is released, over OpenAI-compatible HTTP.
 
     Releases and rollbacks are followed while it runs.
@@ -15,7 +21,7 @@ def serve(port: int) -> None:
     # Imported here, as in every command, so that `assay --help` answers at once.
     from operations.serve import run_serve
 
-    run_serve(port)
+    run_serve(host, port)
 
 
 @click.command()

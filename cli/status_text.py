@@ -1,5 +1,6 @@
 """`assay status` for a terminal: the services, the models, and what a person should look at."""
 
+from operations.replica_status import ReplicaStatus
 from operations.status import Change, ModelStatus, ServiceStatus, Status, WaiverStatus
 
 _MINUTE = "%Y-%m-%d %H:%M"
@@ -16,6 +17,8 @@ def status_lines(status: Status) -> list[str]:
         f"Models ({ledger})",
         *models,
     ]
+    if status.replicas:
+        lines += ["Replicas", *map(_replica_line, status.replicas)]
     # Above the waivers, in capitals: nothing else stops every release.
     if status.frozen is not None:
         lines.append(f"FROZEN since {_describe(status.frozen)}: no release begins")
@@ -84,6 +87,17 @@ def _service_line(service: ServiceStatus) -> str:
     if service.restarts:
         facts.append(f"{service.restarts} restarts")
     return f"  {mark} {service.name:<11} {', '.join(facts)}"
+
+
+def _replica_line(replica: ReplicaStatus) -> str:
+    mark = "✗" if replica.lost else "✓"
+    answers = [f"{name} {answer}" for name, answer in sorted(replica.answers.items())]
+    facts = (
+        f"entry {replica.generation}",
+        " and ".join(answers) or "answers nothing",
+        f"reported {replica.seconds_ago:.0f} s ago",
+    )
+    return f"  {mark} {replica.name} at {replica.serves_at}: {', '.join(facts)}"
 
 
 def _model_lines(model: ModelStatus) -> list[str]:

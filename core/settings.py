@@ -78,6 +78,14 @@ class Settings(BaseSettings):
 
     harness_python: Path | None = None
     """A Python that has lm-evaluation-harness, for `assay lm-eval`; None: this one."""
+    replica: str = ""
+    """The name of this endpoint among the replicas of one ledger on PostgreSQL; empty: it is none.
+
+    No other replica has it; under Kubernetes that is the pod's name.
+    """
+
+    unready_after: str = "0"
+    """Seconds without following the ledger after which `/readyz` says no, 5 to 120; 0: never."""
 
     spare_engines: str = "1"
     """How many engine processes the endpoint keeps ready for the next release, 0 to 8.

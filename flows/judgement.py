@@ -21,7 +21,7 @@ from registry.mlflow.pages import check_pages
 from registry.mlflow.recorded import ModelVersion
 from registry.mlflow.store import Store
 from registry.release.context import ReleaseContext
-from serving.client import endpoint_client
+from serving.replicated import following_endpoint
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def judge_version(
     store = open_store(project)
     # Read alone: a question to the gate must not open a ledger where there is none.
     ledger = read_ledger(project.home)
-    context = ReleaseContext(ledger, endpoint_client(project.home))
+    context = ReleaseContext(ledger, following_endpoint(project.home))
     registered = store.get_version(model, version)
     # The package must not be cleared away while it is read.
     with share_home(project.home):

@@ -44,7 +44,7 @@ from registry.release.release import (
     record_judgement,
 )
 from registry.release.since_judged import check_serves_as_before
-from serving.client import endpoint_client
+from serving.replicated import following_endpoint
 
 _LONGEST_TAG = 4900
 """MLflow's limit for a tag is 5,000 characters."""
@@ -84,7 +84,7 @@ def open_release_context(home: Path, until: float | None = None) -> ReleaseConte
     `until`: when a driver gives up waiting, on the monotonic clock; None: never.
     """
     ledger = open_ledger(home)
-    endpoint = endpoint_client(home)
+    endpoint = following_endpoint(home)
     return ReleaseContext(ledger, endpoint, Patience(until=until))
 
 

@@ -23,7 +23,7 @@ from registry.release.granting import Answered, answer, grant
 from registry.release.people import FILE, read_people
 from registry.release.release import find_outcome
 from registry.release.wishing import WishDesk, is_of_nobody_known
-from serving.client import endpoint_client
+from serving.replicated import following_endpoint
 
 _LONGEST_REASON = 2000
 SECONDS_TO_ANSWER = 60.0
@@ -42,7 +42,7 @@ def answer_wish(
     wait. `LedgerError` where the answer cannot be entered: the wish stays open.
     """
     until = time.monotonic() + SECONDS_TO_ANSWER
-    endpoint = endpoint_client(project.home)
+    endpoint = following_endpoint(project.home)
     context = ReleaseContext(ledger, endpoint, Patience(until=until))
 
     def try_to_grant() -> str:

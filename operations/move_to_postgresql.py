@@ -45,6 +45,7 @@ from registry.postgresql import (
     postgresql_address,
     public_place,
 )
+from registry.release.replica_table import TABLE as REPLICAS
 
 LEDGER, PREFECT = "ASSAY_LEDGER_URL", "ASSAY_PREFECT_DATABASE_URL"
 MLFLOW = own_database.SETTING
@@ -114,7 +115,7 @@ def _check_databases(targets: Targets) -> None:
     from registry.mlflow.copy_records import is_mlflows
 
     rules: dict[str, tuple[str, Callable[[set[str]], bool]]] = {
-        LEDGER: (targets.ledger, TABLES.issuperset),
+        LEDGER: (targets.ledger, (TABLES | {REPLICAS}).issuperset),
         MLFLOW: (targets.mlflow, is_mlflows),
         PREFECT: (targets.prefect, lambda tables: "flow_run" in tables),
     }

@@ -227,12 +227,12 @@ def _open_context() -> ReleaseContext:
     """Ledger and endpoint; `LedgerError` where there is no ledger."""
     # Neither of these imports mlflow or prefect.
     from registry.ledger.ledger import open_ledger
-    from serving.client import endpoint_client
+    from serving.replicated import following_endpoint
 
     home = current_project().home
     # No order creates a ledger: a missing one was lost, or is in another place.
     current_ledger()
-    return ReleaseContext(open_ledger(home), endpoint_client(home))
+    return ReleaseContext(open_ledger(home), following_endpoint(home))
 
 
 def _only_model(ledger_state: LedgerState) -> str:

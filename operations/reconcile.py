@@ -48,7 +48,7 @@ from registry.mlflow.store import Store
 from registry.release.context import ReleaseContext
 from registry.release.granting import goes_back
 from registry.release.release import is_at_rest
-from serving.client import endpoint_client
+from serving.replicated import following_endpoint
 
 if TYPE_CHECKING:
     from flows.schedule.crashes import Crashes
@@ -147,7 +147,7 @@ class Reconciler:
         then its `ServingError` is raised.
         """
         try:
-            state = endpoint_client(self._project.home).ring()
+            state = following_endpoint(self._project.home).ring()
         except ServingError as error:
             if self._absence is None:
                 self._absence = _Absence(time.monotonic(), str(error))
@@ -456,7 +456,7 @@ class Reconciler:
         return Crashes(self._project)
 
     def _release_context(self) -> ReleaseContext:
-        endpoint = endpoint_client(self._project.home)
+        endpoint = following_endpoint(self._project.home)
         return ReleaseContext(self._ledger_to_write, endpoint)
 
     @cached_property

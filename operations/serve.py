@@ -49,7 +49,7 @@ class Served:
         return arguments
 
 
-def run_serve(port: int) -> None:
+def run_serve(host: str, port: int) -> None:
     """Run the endpoint that follows releases, in the foreground until it is stopped."""
     set_library_environment()
     # After the settings above: libraries read them when they are imported.
@@ -60,7 +60,7 @@ def run_serve(port: int) -> None:
     with suppress(RegistryError):
         settle_and_report(home)
     arguments = ["--home", str(home)]
-    arguments += ["--port", str(port)]
+    arguments += ["--host", host, "--port", str(port)]
     run(arguments)
 
 

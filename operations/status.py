@@ -21,6 +21,7 @@ from core.value import Value
 from operations.admission_check import sentences_about
 from operations.code_changes import CodeChange, find_code_change, find_older_files
 from operations.project_files import faults_of_files
+from operations.replica_status import ReplicaStatus, find_replicas
 from registry.ledger.audit import find_doubts
 from registry.ledger.entries import BaseServed, Entry, Head, Revoked, RolledBack
 from registry.ledger.ledger import Ledger, read_ledger, was_ever_opened
@@ -117,6 +118,8 @@ class Status(Value):
     code: CodeChange | None = None
     """What an upgrade of Assay since the last run would repeat."""
     out_of_reach: tuple[str, ...]
+    replicas: tuple[ReplicaStatus, ...] = ()
+    """Endpoints that follow this ledger, where it has several."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -142,10 +145,20 @@ class Status(Value):
         )
 
     def _lag(self) -> tuple[str, ...]:
-        """A sentence where the endpoint obeys an older state of the ledger."""
-        if self.followed is None or self.ledger is None:
+        """A sentence for each endpoint that obeys an older state of the ledger."""
+        if self.ledger is None:
             return ()
-        if self.followed.hash == self.ledger.hash:
+        laggards = [
+            sentence
+            for replica in self.replicas
+            for sentence in replica.describe_lag(self.ledger)
+        ]
+        return (*self._own_lag(self.ledger), *laggards)
+
+    def _own_lag(self, ledger: Head) -> tuple[str, ...]:
+        if self.followed is None:
+            return ()
+        if self.followed.hash == ledger.hash:
             return ()
         generation = self.followed.generation
         return (
@@ -202,6 +215,7 @@ def collect_status(project: Project) -> Status:
         knows_mlflow=mlflow.is_known,
         older_files=find_older_files(project.root),
         code=_code(project, out_of_reach),
+        replicas=find_replicas(out_of_reach),
         # Endpoint and ledger may fail for the same reason, which is said once.
         out_of_reach=tuple(dict.fromkeys(out_of_reach)),
     )

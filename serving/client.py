@@ -7,7 +7,7 @@ import httpx
 from pydantic import ValidationError
 
 from core.errors import DamagedFile, ServingError
-from registry.release.following import EndpointState
+from registry.release.following import ALL, EndpointState
 from serving.endpoint.admin_address import AdminAddress, admin_address_file
 
 _TIMEOUT = httpx.Timeout(10.0, connect=1.0)
@@ -29,7 +29,7 @@ class EndpointClient:
             limits=httpx.Limits(max_keepalive_connections=0),
         )
 
-    def ring(self) -> EndpointState:
+    def ring(self, quorum: int = ALL) -> EndpointState:
         """Have it read the ledger now; give its state after that. `ServingError` as in `state`."""
         return self._ask("POST", "/doorbell")
 

@@ -13,7 +13,7 @@ from serving.openai_schema.chat_answers import ChatCompletion
 from serving.openai_schema.completion_answers import Completion
 from serving.openai_schema.completions import CompletionRequest
 from serving.openai_schema.fields import WireValue
-from serving.openai_schema.models import ModelCard, ModelList
+from serving.openai_schema.models import ModelCard, ModelList, ReadyReport
 from serving.paths import CHAT, COMPLETIONS
 
 OPENAPI = "/openapi.json"
@@ -38,7 +38,7 @@ _WITH_BODY = (*_WITH_KEY, 404, 408, 413, 415, 500)
 
 
 class Health(WireValue):
-    """Whether a process lives, or answers."""
+    """Whether a process lives."""
 
     status: str
 
@@ -75,6 +75,7 @@ _ANSWERS: tuple[type[BaseModel], ...] = (
     Health,
     ModelCard,
     ModelList,
+    ReadyReport,
 )
 
 
@@ -105,7 +106,7 @@ def _operations() -> dict[str, dict[str, Any]]:
     one["get"]["parameters"] = [name]
     return {
         "/healthz": _reading("Whether the process lives", Health, _ANYWHERE),
-        "/readyz": _reading("Whether anything answers", Health, _ANYWHERE),
+        "/readyz": _reading("Whether anything answers", ReadyReport, _ANYWHERE),
         "/v1/models": _reading("What answers", ModelList, _WITH_KEY),
         "/v1/models/{name}": one,
         CHAT: _writing("Answer a conversation", ChatRequest, ChatCompletion),

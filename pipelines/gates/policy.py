@@ -26,7 +26,7 @@ from pipelines.gates.humaneval_check import HumanEvalPolicy
 from pipelines.gates.safety_policy import SafetyPolicy
 from pipelines.metrics import Metric, metric_named
 from pipelines.values.baselines import ALWAYS, Asked
-from pipelines.values.canary import CanaryPlan
+from pipelines.values.canary import CanaryPlan, Quorum
 from pipelines.values.own_metric import BUILT_IN, Name, is_own_name
 from pipelines.values.sampling import DEFAULT, Samples
 
@@ -359,6 +359,11 @@ class GatePolicy(Settable):
         default=None,
         description="How a release is tried on a share of the traffic; "
         "null: it gets all of it at once.",
+    )
+    replica_quorum: Quorum = Field(
+        default=100,
+        description="Percent of the replicas that have a release ready before it switches, "
+        "and answer with it before it is complete.",
     )
 
 

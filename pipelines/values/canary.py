@@ -19,6 +19,8 @@ DAY_IN_SECONDS = 86_400
 WEEK_IN_SECONDS = 7 * DAY_IN_SECONDS
 # At half of the traffic each, candidate and baseline leave nothing for what serves.
 Weight = Annotated[int, Field(ge=0, le=50, strict=True)]
+# Over half: what fewer replicas answer with is not what is released.
+Quorum = Annotated[int, Field(ge=51, le=100)]
 # Over this many points worse, hardly any candidate would be stopped.
 Points = Annotated[int, Field(ge=1, le=50)]
 

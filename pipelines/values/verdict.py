@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from core.errors import DamagedFile
 from core.value import Value
-from pipelines.values.canary import CanaryPlan
+from pipelines.values.canary import CanaryPlan, Quorum
 from pipelines.values.dataset import TrainingSet
 from pipelines.values.evidence import Adapter, System
 from pipelines.values.serving_spec import ServingSpec
@@ -153,6 +153,9 @@ class Candidate(Value):
     canary: CanaryPlan | None = Field(
         default=None,
         description="How it is tried on a share of the traffic before it gets all of it.",
+    )
+    replica_quorum: Quorum = Field(
+        default=100, description="Percent of the replicas that have to answer with it."
     )
     registration: int | None = Field(
         default=None,

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
 from core.roles import PersonRole
 from core.value import Value
-from pipelines.values.canary import CanaryPlan, Weight
+from pipelines.values.canary import CanaryPlan, Quorum, Weight
 from pipelines.values.dataset import Interval
 from pipelines.values.serving_spec import ServingSpec
 
@@ -102,6 +102,11 @@ class Release(Value):
     canary: CanaryPlan | None = Field(
         default=None,
         description="How it is tried on a share of the traffic; None: it switches at once.",
+    )
+    replica_quorum: Quorum = Field(
+        default=100,
+        description="Percent of the replicas that have it ready before the switch, "
+        "and answer with it before it is complete.",
     )
 
     @property

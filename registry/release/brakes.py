@@ -22,6 +22,7 @@ from registry.ledger.ledger import Ledger
 from registry.ledger.state import LedgerState, ModelState, RecordedRelease
 from registry.release.context import (
     ChangeRequest,
+    Patience,
     ReleaseContext,
     append,
     attribute,
@@ -182,12 +183,14 @@ def _brake(
         f"It is in the ledger (entry {ledger_state.head.generation}) "
         "and will be obeyed, but not yet"
     )
-    deadline = time.monotonic() + context.patience.to_brake
+    started = time.monotonic()
     try:
-        # By a ring and not by `state`: it has the endpoint read the ledger now.
+        # By a ring and not by `state`: it has the endpoint read the ledger now. Whatever quorum a
+        # release may have, a brake has to be obeyed by all.
         endpoint_state = context.endpoint.ring()
         while not _is_obeyed(ledger_state, model, endpoint_state):
-            if time.monotonic() > deadline:
+            limit = _seconds_to_obey(context.patience, endpoint_state)
+            if time.monotonic() - started > limit:
                 cause = _explain_delay(ledger_state, model, endpoint_state)
                 raise ReleaseError(
                     f"{entered}: {cause}. `assay status` shows when it does."
@@ -197,6 +200,12 @@ def _brake(
     except ServingError as error:
         raise ServingError(f"{entered}: {error}") from error
     return ledger_state
+
+
+def _seconds_to_obey(patience: Patience, endpoint_state: EndpointState) -> float:
+    if endpoint_state.laggards:
+        return patience.to_brake_several
+    return patience.to_brake
 
 
 def _is_obeyed(

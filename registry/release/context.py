@@ -43,6 +43,8 @@ class Patience:
     to_load: float = 300.0
     to_switch: float = 30.0
     to_brake: float = 2.0
+    # Where several endpoints have to obey: one that was killed is waited for until its lease ends.
+    to_brake_several: float = 15.0
     between_looks: float = 0.1
     until: float | None = None
     """When whoever drives gives up waiting; the release stays as it is, for the controller."""
@@ -102,7 +104,11 @@ def append(ledger: Ledger, body: Callable[[LedgerState], Body]) -> LedgerState:
 
 
 def describe_alarms(endpoint_state: EndpointState) -> str:
-    """The endpoint's alarms in brackets, to append to a sentence; empty where there are none."""
-    if not endpoint_state.alarms:
+    """The endpoint's alarms in brackets, to append to a sentence; empty where there are none.
+
+    Of several endpoints also which of them are waited for.
+    """
+    sentences = (*endpoint_state.laggards, *endpoint_state.alarms)
+    if not sentences:
         return ""
-    return f" ({'; '.join(endpoint_state.alarms)})"
+    return f" ({'; '.join(sentences)})"

@@ -8,6 +8,9 @@ from core.value import Value
 from registry.ledger.entries import Head
 from registry.release.canary_counts import CanaryReport
 
+ALL = 100
+"""Percent of the endpoints that follow one ledger."""
+
 
 class EngineState(Value):
     """One engine process, by the generation at which its release began."""
@@ -37,6 +40,10 @@ class EndpointState(Value):
     """What is counted of releases that get traffic step by step, or got all of it just now."""
     alarms: tuple[str, ...] = ()
     """What a person should look at: an unverified ledger, an engine that keeps failing."""
+    replica: str = ""
+    """Its name among several endpoints of one ledger; empty where it is none of them."""
+    laggards: tuple[str, ...] = ()
+    """Of several endpoints: a sentence for each that the others wait for."""
 
     def engine(self, begun: int) -> EngineState | None:
         """The engine of a release, or None where the endpoint does not know the release yet."""
@@ -55,11 +62,15 @@ class EndpointState(Value):
 
 # A protocol: releases and brakes must not import anything of serving.
 class FollowingEndpoint(Protocol):
-    """The endpoint, as release and controller see it. Unreachable is `ServingError`."""
+    """The endpoint, as release and controller see it. Unreachable is `ServingError`.
 
-    def ring(self) -> EndpointState:
+    Where several follow one ledger, it is all of them.
+    """
+
+    def ring(self, quorum: int = ALL) -> EndpointState:
         """Have the endpoint read the ledger now, and give its state after that.
 
+        `quorum`: of several endpoints, the percent that the state has to be true of.
         A lost ring costs one timer period: the endpoint also reads by itself.
         """
 

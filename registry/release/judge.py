@@ -66,6 +66,7 @@ def judge(
         known_answers_share=limits.known_answers_share,
         drawn_answers=min(limits.drawn_answers, case.drawable),
         canary=policy.gates.canary,
+        replica_quorum=policy.gates.replica_quorum,
         registration=None if case.origin is None else case.origin.generation,
         waivers=tuple(used_waivers),
         signed_by=_signer(case),

@@ -49,7 +49,7 @@ from registry.release.context import (
     attribute,
     describe_alarms,
 )
-from registry.release.following import EndpointState, FollowingEndpoint
+from registry.release.following import ALL, EndpointState, FollowingEndpoint
 from registry.release.granting import stops
 from registry.release.since_judged import check_nothing_was_said
 from registry.release.wishing import is_of
@@ -147,6 +147,7 @@ def begin_release(
         drawn_answers=candidate.drawn_answers,
         signed_by=candidate.signed_by,
         canary=candidate.canary,
+        replica_quorum=candidate.replica_quorum,
     )
     attribution = attribute(request, context.ledger)
     body = ReleaseBegun(
@@ -184,7 +185,8 @@ def drive_release(model: str, context: ReleaseContext, *, waits: bool = True) ->
                 "The controller of `assay up` carries it to its end; "
                 "`assay status` says how it stands."
             )
-        endpoint_state = _look_at(context.endpoint)
+        quorum = _quorum_of(ledger_state.model(model))
+        endpoint_state = _look_at(context.endpoint, quorum)
         is_watched = is_under_watch(ledger_state, model, endpoint_state)
         # A canary has time limits of its own, by the clock of the endpoint that counts.
         if is_watched:
@@ -244,10 +246,16 @@ def is_under_watch(
     return report.baseline_phase != "loading"
 
 
-def _look_at(endpoint: FollowingEndpoint) -> EndpointState:
+def _quorum_of(model_state: ModelState) -> int:
+    """Of how many endpoints the release on its way has to be true, by the policy that let it in."""
+    recorded = model_state.pending or model_state.answering
+    return ALL if recorded is None else recorded.release.replica_quorum
+
+
+def _look_at(endpoint: FollowingEndpoint, quorum: int) -> EndpointState:
     """The endpoint's state; an unreachable one reports nothing, and the usual limits apply."""
     try:
-        return endpoint.ring()
+        return endpoint.ring(quorum)
     except ServingError as error:
         # Without a head it counts as not following, so that only the time limits act.
         return EndpointState(head=None, alarms=(str(error),))

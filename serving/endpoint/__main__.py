@@ -16,6 +16,7 @@ from core.locks import endpoint_lock, exclusive
 from core.logs import keep_secrets_out_of_logs
 from core.settings import Settings
 from serving.endpoint.limits import Limits
+from serving.endpoint.readiness import seconds_ready_alone
 from serving.listen import open_socket
 from serving.log import exit_code
 
@@ -88,6 +89,7 @@ def _limits(options: argparse.Namespace) -> Limits:
         seconds_to_drain=options.seconds_to_drain,
         seconds_between_looks=options.seconds_between_looks,
         seconds_without_an_endpoint=options.seconds_without_an_endpoint,
+        seconds_ready_alone=seconds_ready_alone(Settings()),
     )
 
 

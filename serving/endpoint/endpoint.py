@@ -27,6 +27,8 @@ from serving.endpoint.lanes import Target
 from serving.endpoint.limits import Limits
 from serving.endpoint.public_app import guard
 from serving.endpoint.public_settings import PublicSettings
+from serving.endpoint.readiness import Standing, describe_solitude
+from serving.endpoint.registration import Registration, registration_of
 from serving.endpoint.routes import create_app
 from serving.listen import create_server, format_url, is_local, open_socket
 from serving.log import say
@@ -42,6 +44,8 @@ class Endpoint:
         self._limits = limits
         self.fleet = Fleet(home, limits)
         self.follower = Follower(home, limits, self.fleet.match_ledger)
+        # Here: a mistake in it ends the start, and no endpoint that answers.
+        self._registration = registration_of(limits.seconds_ready_alone)
         # The methods themselves: they are asked anew each time that somebody reads the metrics.
         source = Source(
             self.figures,
@@ -59,24 +63,45 @@ class Endpoint:
         """What it has followed, what it has loaded, what answers, and what is wrong."""
         ledger_state = self.follower.ledger_state
         head = None if ledger_state is None else ledger_state.head
-        alarms = self.follower.alarms + self.fleet.alarms()
+        registration = self._registration
         return EndpointState(
             head=head,
             engines=self.fleet.engine_states(),
             routes=self.fleet.routes(),
             canaries=self.fleet.canaries(),
-            alarms=alarms,
+            alarms=self._alarms(),
+            replica="" if registration is None else registration.name,
+        )
+
+    def standing(self) -> Standing:
+        """For load balancers."""
+        registration = self._registration
+        seconds_alone = self.follower.seconds_alone
+        hindrance = ""
+        if registration is not None:
+            seconds_alone = max(seconds_alone, registration.seconds_alone)
+            # Two under one name: releases wait for the other one alone.
+            hindrance = registration.alarm or "" if registration.is_taken else ""
+        limit = self._limits.seconds_ready_alone
+        return Standing(
+            self.state().head,
+            hindrance or describe_solitude(seconds_alone, limit),
         )
 
     def figures(self) -> Figures:
         """For metrics."""
         figures = self.fleet.figures()
-        alarms = self.follower.alarms + self.fleet.alarms()
-        count = len(alarms)
+        count = len(self._alarms())
         return replace(
             figures,
             alarms=count,
         )
+
+    def _alarms(self) -> tuple[str, ...]:
+        alarms = self.follower.alarms + self.fleet.alarms()
+        if self._registration is None or self._registration.alarm is None:
+            return alarms
+        return (*alarms, self._registration.alarm)
 
     async def serve(self, listener: socket.socket) -> None:
         """Answer until SIGTERM or Ctrl-C; then take nothing new, and let running answers finish."""
@@ -106,6 +131,9 @@ class Endpoint:
                 asyncio.create_task(self.fleet.keep_spares()),
                 asyncio.create_task(self._announce(admin_address)),
             ]
+            if self._registration is not None:
+                reporting = self._report(self._registration, serves_at)
+                background.append(asyncio.create_task(reporting))
             listening = asyncio.create_task(admin.serve([admin_listener]))
             measuring = asyncio.create_task(self._metrics_server.serve())
             try:
@@ -129,6 +157,7 @@ class Endpoint:
             self._limits,
             self._additions,
             settings.cache_bytes,
+            self.standing,
         )
         # Here and not among the routes: a preview has no home, and so no page.
         add_front_page(app, self._home)
@@ -143,7 +172,18 @@ class Endpoint:
         withdraw_admin_address(self._home)
         for task in background:
             task.cancel()
+        if self._registration is not None:
+            await self._registration.leave()
         await self.fleet.close()
+
+    async def _report(self, registration: Registration, serves_at: str) -> None:
+        """Have releases see this replica, once it can be asked: none waits for one that starts."""
+        await self.fleet.wait_until_settled()
+        await registration.keep(
+            serves_at,
+            self.state,
+            self.follower.look,
+        )
 
     async def _announce(self, admin_address: AdminAddress) -> None:
         """Say that it is ready, once every release with traffic answers or has failed."""

@@ -5,9 +5,8 @@ copy, a cut tail, another ledger), causes an alarm and is not obeyed.
 """
 
 import asyncio
-import threading
+import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from core.errors import AssayError, BrokenLedger, IllegalEntry, LedgerError
@@ -16,6 +15,7 @@ from registry.ledger.entries import Entry
 from registry.ledger.heads import record_file
 from registry.ledger.ledger import Ledger
 from registry.ledger.state import LedgerState
+from serving.endpoint.in_thread import run_in_thread
 from serving.endpoint.limits import Limits
 from serving.endpoint.memory import RecalledState, memory_file, recall, remember
 from serving.endpoint.outside import (
@@ -39,6 +39,8 @@ class Follower:
         self._lock = asyncio.Lock()
         # A reading that the last look did not wait for to its end.
         self._reading: asyncio.Future[LedgerState] | None = None
+        # When that began, and when the last one began that was obeyed.
+        self._reading_since = self._followed_at = time.monotonic()
         self._obeyed: LedgerState | None = None
         # By their subject: one sentence for each.
         self._alarms: dict[str, str] = {}
@@ -49,6 +51,11 @@ class Follower:
         self._recall()
         # Whether the memory was compared with the ledger's own entries since the start.
         self._is_checked = self.ledger_state is None
+
+    @property
+    def seconds_alone(self) -> float:
+        """For how long nothing is known of the ledger: it could not be read, or not obeyed."""
+        return time.monotonic() - self._followed_at
 
     @property
     def alarms(self) -> tuple[str, ...]:
@@ -106,6 +113,8 @@ class Follower:
         finally:
             self._set_alarm("outside", " ".join(self._outside.alarms) or None)
         self._set_alarm("ledger", None)
+        # Its beginning: what was entered while it was read may not be in it.
+        self._followed_at = self._reading_since
         path = memory_file(self._home)
         was_removed = self._is_remembered and not path.exists()
         if was_removed:
@@ -131,6 +140,7 @@ class Follower:
         Such a reading is waited for at the next look, and no second one begins beside it.
         """
         if self._reading is None:
+            self._reading_since = time.monotonic()
             self._reading = run_in_thread(self._read)
         try:
             # Shielded: a thread cannot be cancelled.
@@ -235,28 +245,3 @@ class Follower:
         elif self._alarms.get(subject) != sentence:
             self._alarms[subject] = sentence
             say(f"ALARM: {sentence}")
-
-
-def run_in_thread(call: Callable[[], LedgerState]) -> "asyncio.Future[LedgerState]":
-    """Run it in a thread of its own, which does not keep the process from ending."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[LedgerState] = loop.create_future()
-
-    def settle(outcome: LedgerState | Exception) -> None:
-        if isinstance(outcome, Exception):
-            future.set_exception(outcome)
-        else:
-            future.set_result(outcome)
-
-    def run() -> None:
-        outcome: LedgerState | Exception
-        try:
-            outcome = call()
-        except Exception as error:  # noqa: BLE001 - it is raised again where it is awaited
-            outcome = error
-        # RuntimeError: the loop is closed, so nobody waits any more.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(settle, outcome)
-
-    threading.Thread(target=run, name="ledger", daemon=True).start()
-    return future

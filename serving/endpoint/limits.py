@@ -20,6 +20,8 @@ class Limits:
     seconds_to_come_back: float = 15.0
     # Between two looks at the ledger that nobody rang for.
     seconds_between_looks: float = 2.0
+    # Without following the ledger, after which a load balancer is told to ask others; 0: never.
+    seconds_ready_alone: int = 0
     # For one look; after that the endpoint serves what it verified last, and raises an alarm.
     seconds_for_the_ledger: float = 5.0
     seconds_between_health_checks: float = 5.0

@@ -1,6 +1,7 @@
 """What clients see: OpenAI's HTTP interface in front of whatever is released."""
 
 import time
+from collections.abc import Callable
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
@@ -15,12 +16,12 @@ from serving.endpoint.forward import ForwardedResponse
 from serving.endpoint.keyed_app import TENANT
 from serving.endpoint.lanes import Lanes, not_released_error, unavailable_error
 from serving.endpoint.limits import Limits
+from serving.endpoint.readiness import Readiness, Standing
 from serving.feedback_schema import parse_rating
 from serving.observing.metrics_route import add_metrics
 from serving.observing.watch import WatchedApp
-from serving.openai_schema.models import ModelCard, ModelList
+from serving.openai_schema.models import ModelCard, ModelList, ReadyReport
 from serving.paths import CHAT, COMPLETIONS
-from serving.refusal import Refusal
 from serving.request_body import check_name, read_body
 
 
@@ -29,6 +30,7 @@ def create_app(
     limits: Limits,
     additions: Additions | None = None,
     cache_bytes: int = 0,
+    standing: Callable[[], Standing] = Standing,
 ) -> FastAPI:
     """The endpoint's interface over a table of lanes. Its routes raise `Refusal`."""
     app = create_bare_app()
@@ -37,6 +39,7 @@ def create_app(
     copier = Copier()
     given_answers = GivenAnswers()
     cache = AnswerCache(cache_bytes)
+    readiness = Readiness(lanes, standing)
     add_error_handlers(app)
 
     def forward(call: Call, lanes: Lanes) -> Response:
@@ -53,10 +56,8 @@ def create_app(
         return {"status": "ok"}
 
     @app.api_route("/readyz", methods=READ)
-    async def readyz() -> dict[str, str]:
-        if not lanes.ready_targets():
-            raise _nothing_answers_error(lanes)
-        return {"status": "ready"}
+    async def readyz() -> ReadyReport:
+        return readiness.report()
 
     _add_models(app, lanes)
 
@@ -122,11 +123,3 @@ def _model_card(lanes: Lanes, name: str, created: int) -> ModelCard:
         system_fingerprint=target.spec.fingerprint,
         spec=target.spec,
     )
-
-
-def _nothing_answers_error(lanes: Lanes) -> Refusal:
-    fact = "Nothing is released yet. `assay promote` releases a version."
-    if lanes.table:
-        names = ", ".join(lanes.table)
-        fact = f"No engine of {names} answers yet. `assay status` says why."
-    return Refusal(fact, status=503, kind="server_error", code="not_ready")

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from pipelines.values.serving_spec import ServingSpec
 from serving.openai_schema.fields import WireValue
 
@@ -22,3 +24,13 @@ class ModelList(WireValue):
 
     object: Literal["list"] = "list"
     data: tuple[ModelCard, ...]
+
+
+class ReadyReport(WireValue):
+    """`GET /readyz` of an endpoint that answers."""
+
+    status: Literal["ready"] = "ready"
+    generation: int | None = None
+    """The last entry of the ledger that is obeyed; None: it follows none."""
+    fingerprints: dict[str, str] = Field(default_factory=dict)
+    """What answers, by name."""

@@ -219,16 +219,17 @@ def check(
     return finding(verdict, rule).text
 
 
-def test_the_canary_of_the_policy_goes_along_with_the_candidate() -> None:
+def test_canary_and_quorum_of_the_policy_go_along_with_the_candidate() -> None:
     plain = policy()
-    gates = plain.gates.model_copy(update={"canary": plan(weights=[5])})
+    asked = {"canary": plan(weights=[5]), "replica_quorum": 67}
+    gates = plain.gates.model_copy(update=asked)
     with_canary = plain.model_copy(update={"gates": gates})
     verdict = judge(FINALIST, circumstances(), with_canary)
     assert isinstance(verdict, Candidate)
-    assert verdict.canary == plan(weights=[5])
+    assert (verdict.canary, verdict.replica_quorum) == (plan(weights=[5]), 67)
     without = judge(FINALIST, circumstances(), plain)
     assert isinstance(without, Candidate)
-    assert without.canary is None
+    assert (without.canary, without.replica_quorum) == (None, 100)
 
 
 def test_a_finalist_with_everything_that_the_policy_asks_for_becomes_a_candidate() -> (

@@ -11,7 +11,7 @@ from registry.ledger.ledger import Ledger
 from registry.ledger.state import LedgerState
 from registry.release.canary_counts import CanaryReport
 from registry.release.context import ChangeRequest, Patience, ReleaseContext
-from registry.release.following import EndpointState, EngineState, Route
+from registry.release.following import ALL, EndpointState, EngineState, Route
 from registry.release.release import Stall, next_entry
 from tests.support.ledgers import (
     begin_release,
@@ -64,7 +64,7 @@ class Bench:
     """What answers is what the ledger says, as where an endpoint has everything loaded."""
     on_ring: Callable[["Bench"], None] = lambda _: None
 
-    def ring(self) -> EndpointState:
+    def ring(self, quorum: int = ALL) -> EndpointState:
         self.on_ring(self)
         return self.state()
 
@@ -96,16 +96,25 @@ class Bench:
         return ReleaseContext(
             self.ledger,
             self,
-            Patience(to_load=0.3, to_switch=0.3, to_brake=0.1, between_looks=0.01),
+            Patience(
+                to_load=0.3,
+                to_switch=0.3,
+                to_brake=0.1,
+                to_brake_several=0.1,
+                between_looks=0.01,
+            ),
             now=lambda: self.now,
         )
 
     def judge(self, version: str, verdict: str = "passed") -> int:
         return write(self.ledger, judgement_of(release_of(version), verdict))
 
-    def begin(self, version: str, canary: CanaryPlan | None = None) -> int:
+    def begin(
+        self, version: str, canary: CanaryPlan | None = None, quorum: int = ALL
+    ) -> int:
         reason = self.ledger.remember(WHY.reason)
-        release = release_of(version).model_copy(update={"canary": canary})
+        more = {"canary": canary, "replica_quorum": quorum}
+        release = release_of(version).model_copy(update=more)
         return begin_release(self.ledger, release, WHY.by, reason)
 
     def release(self, version: str) -> int:

@@ -7,16 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from registry.ledger.entries import Release
+from registry.ledger.entries import Head, Release
 from registry.ledger.state import RecordedRelease
 from serving.endpoint.lanes import Branch, Lane, Lanes, Target
 from serving.endpoint.limits import Limits
+from serving.endpoint.readiness import Readiness, Standing
 from serving.endpoint.release_engine import (
     EngineContext,
     EngineStart,
     Need,
     ReleaseEngine,
 )
+from serving.openai_schema.models import ReadyReport
 from serving.refusal import Refusal
 from tests.support.endpoint_system import Home
 
@@ -92,3 +94,26 @@ def test_a_predecessor_does_not_wait_for_a_successor_that_was_let_go(
         return predecessor.state
 
     assert asyncio.run(wait()) == "failed"
+
+
+def test_an_endpoint_is_ready_where_something_answers_and_nothing_hinders_it(
+    packed: Home,
+) -> None:
+    async def ask() -> tuple[str, ReadyReport, str]:
+        lanes = Lanes()
+        with pytest.raises(Refusal) as before_release:
+            Readiness(lanes).report()
+        engine = _engine(packed, "1", 1)
+        lanes.replace({"m": Lane((Branch(Target(engine)),))})
+        head = Head(ledger_id="1" * 32, generation=7, hash="2" * 64)
+        report = Readiness(lanes, lambda: Standing(head)).report()
+        with pytest.raises(Refusal) as hindered:
+            Readiness(lanes, lambda: Standing(head, "It is alone.")).report()
+        await engine.close()
+        return str(before_release.value), report, str(hindered.value)
+
+    before_release, report, hindered = asyncio.run(ask())
+    assert "Nothing is released yet" in before_release
+    fingerprints = {"m": packed.specs["1"].fingerprint}
+    assert report == ReadyReport(generation=7, fingerprints=fingerprints)
+    assert hindered == "It is alone."
