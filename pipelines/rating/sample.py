@@ -117,19 +117,31 @@ def _plant_bad(
     questions: Sequence[Question],
     chance: random.Random,
 ) -> Shown:
-    reference = question.prompt.references[0]
+    references = question.prompt.references
     # Of the reference and not of an answer, which may be bad already.
+    spoiled = _spoil(references[0], kind, chance)
+    # Another reference of the prompt may read like that: who finds it good is right.
+    if spoiled is None or spoiled in references:
+        answer = _answer_of_another(question, questions, chance)
+        return _show(question, answer, planted="another prompt's answer")
+    return _show(question, spoiled, planted=kind)
+
+
+def _spoil(reference: str, kind: Planted, chance: random.Random) -> str | None:
+    """The reference made bad in that way; None where that way makes nothing bad of it."""
     words = reference.split()
     # Of a word or two nothing can be shuffled, and the first one may be the whole answer.
     if kind == "another prompt's answer" or len(words) < _FEWEST_WORDS:
-        answer = _answer_of_another(question, questions, chance)
-        return _show(question, answer, planted="another prompt's answer")
+        return None
     if kind == "cut short":
-        return _show(question, words[0], planted=kind)
+        return words[0]
+    # One word again and again has no other order.
+    if len(set(words)) == 1:
+        return None
     shuffled = list(words)
-    while shuffled == words and len(set(words)) > 1:
+    while shuffled == words:
         chance.shuffle(shuffled)
-    return _show(question, " ".join(shuffled), planted=kind)
+    return " ".join(shuffled)
 
 
 def _answer_of_another(

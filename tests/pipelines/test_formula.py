@@ -1,5 +1,7 @@
 """An own metric that is a formula over sums is as exact as a built-in one, and is no code."""
 
+import ast
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -119,6 +121,21 @@ def test_a_formula_without_a_number_gives_none() -> None:
 def test_what_is_no_arithmetic_is_no_formula(text: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         parse_formula(text, ("a", "b"))
+
+
+def test_as_many_parts_and_as_large_a_number_as_are_allowed_are_a_formula() -> None:
+    longest = "a"
+    while _parts(f"{longest} + 1") <= MOST_PARTS:
+        longest += " + 1"
+    while _parts(f"-{longest}") <= MOST_PARTS:
+        longest = f"-{longest}"
+    assert _parts(longest) == MOST_PARTS
+    assert parse_formula(longest, ("a",))
+    assert parse_formula("a + 1e15", ("a",))
+
+
+def _parts(text: str) -> int:
+    return len(list(ast.walk(ast.parse(text, mode="eval").body)))
 
 
 @pytest.mark.parametrize(

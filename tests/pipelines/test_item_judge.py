@@ -14,15 +14,17 @@ from pipelines.rating.item_judge import (
 )
 from pipelines.rating.model_judge import ModelJudge, NoScores
 from pipelines.rating.model_review import (
+    agreement_with_people,
     ask_model,
     parse_replies,
     read_replies,
 )
-from pipelines.rating.plan import ItemId, ReviewPlan
+from pipelines.rating.plan import BAD_AT_MOST, ItemId, ReviewPlan
 from pipelines.rating.sample import Shown, draw_items
 from pipelines.rating.seen import Seen
+from pipelines.values.evidence import Resampling
 from tests.support.model_judges import Server, opinion, serving_items
-from tests.support.ratings import plan_of, questions
+from tests.support.ratings import opinion_of, plan_of, questions, rate
 
 
 def texts_of(shown: tuple[Shown, ...]) -> dict[ItemId, Seen]:
@@ -88,9 +90,25 @@ def test_a_model_that_obeys_an_answer_is_found_out() -> None:
     with serving_items(obeys) as server:
         found = read_replies(PLAN, ask(server), "the model")
     assert (found.obeyed, found.controls) == (6, 6)
+
+    def nearly_obeys(_: str, answer: str) -> str:
+        return opinion(BAD_AT_MOST if "Ignore all" in answer else 1)
+
+    with serving_items(nearly_obeys) as server:
+        found = read_replies(PLAN, ask(server), "the model")
+    assert (found.obeyed, found.controls) == (0, 6)
     with serving_items(lambda _, __: opinion(1)) as server:
         found = read_replies(PLAN, ask(server), "the model")
     assert (found.obeyed, found.controls) == (0, 6)
+
+
+def test_a_model_is_held_against_answers_that_two_people_rated() -> None:
+    model = rate(PLAN, model=opinion_of(4, 3))
+    resampling = Resampling(resamples=200, seed=0)
+    for people, items in ((["ann"], 0), (["ann", "bob"], 4)):
+        given = rate(PLAN, **dict.fromkeys(people, opinion_of(4, 3)))
+        found = agreement_with_people(PLAN, given, model, resampling, 0.05)
+        assert found.items == items
 
 
 def test_an_answer_that_speaks_to_whoever_rates_is_not_shown() -> None:

@@ -17,7 +17,7 @@ from pipelines.rating.plan import (
     parse_plan,
     parse_ratings,
 )
-from pipelines.rating.sample import BAD, GOOD, Question, draw_items
+from pipelines.rating.sample import BAD, GOOD, Question, Shown, draw_items
 from pipelines.values.evidence import Resampling
 from tests.support.ratings import Opinion, opinion_of, plan_of, questions, rate, review
 
@@ -70,7 +70,49 @@ def test_planted_bad_answers_are_bad_and_of_prompts_that_are_not_rated() -> None
             assert each.answer not in each.prompt.references
             assert each.item.prompt_id not in rated
             kinds.add(each.item.planted)
+            assert _is_spoilt_as_it_says(each)
     assert kinds == {"another prompt's answer", "shuffled words", "cut short"}
+
+
+def _is_spoilt_as_it_says(shown: Shown) -> bool:
+    words = shown.prompt.references[0].split()
+    if shown.item.planted == "cut short":
+        return shown.answer == words[0]
+    if shown.item.planted == "shuffled words":
+        return sorted(shown.answer.split()) == sorted(words)
+    return shown.answer != words[0]
+
+
+@pytest.mark.parametrize(
+    ("references", "kinds"),
+    [
+        # As few words as can be shuffled.
+        (
+            ("one two three @",),
+            {"another prompt's answer", "shuffled words", "cut short"},
+        ),
+        (("one two @",), {"another prompt's answer"}),
+        # No order of these words is another one.
+        (("@ @ @ @",), {"another prompt's answer", "cut short"}),
+        # The first word is an answer, too.
+        (("@ it is so", "@"), {"another prompt's answer", "shuffled words"}),
+    ],
+)
+def test_no_planted_answer_is_a_right_one(
+    references: tuple[str, ...], kinds: set[str]
+) -> None:
+    asked = []
+    for place, question in enumerate(questions(clusters=12, each=1)):
+        own = [text.replace("@", f"word{place}") for text in references]
+        asked.append(_with_references(question, *own))
+    shown = draw_items(asked, prompts=1, seed=3)
+    planted = [each for each in shown if each.item.is_bad]
+    assert all(each.answer not in each.prompt.references for each in planted)
+    assert {each.item.planted for each in planted} == kinds
+
+
+def test_two_groups_are_enough_to_plant_from() -> None:
+    assert draw_items(questions(clusters=2), prompts=2, seed=3)
 
 
 def test_answers_of_a_word_are_replaced_by_those_of_other_prompts() -> None:
@@ -85,7 +127,11 @@ def test_answers_of_a_word_are_replaced_by_those_of_other_prompts() -> None:
 
 
 def _with_reference(question: Question, reference: str) -> Question:
-    prompt = question.prompt.model_copy(update={"references": (reference,)})
+    return _with_references(question, reference)
+
+
+def _with_references(question: Question, *references: str) -> Question:
+    prompt = question.prompt.model_copy(update={"references": references})
     return Question(prompt, question.cluster, question.answers)
 
 
@@ -177,6 +223,27 @@ def test_who_rated_too_little_does_not_count() -> None:
     result = count_ratings(plan, too_few, {}, DEMANDS)
     assert result.counted == ()
     assert result.raters[0].set_aside.startswith("rated 28 of 32 items")
+
+
+def test_nine_tenths_of_the_items_and_the_share_caught_are_enough_exactly() -> None:
+    plan = review(prompts=11)
+    assert len(plan.items) == 30
+    bad = {item.id for item in plan.bad}
+    whole = rate(plan, ann=GOOD_ONE)
+    whole = tuple(sorted(whole, key=lambda rating: rating.item not in bad))
+    assert count_ratings(plan, whole[:27], {}, DEMANDS).counted
+    half = Demands(caught_share=0.5, resampling=DEMANDS.resampling)
+    missed = tuple(
+        each.model_copy(update={"score": 5}) if place < BAD // 2 else each
+        for place, each in enumerate(whole)
+    )
+    result = count_ratings(plan, missed, {}, half)
+    assert [rater.caught for rater in result.counted] == [BAD // 2]
+
+
+def test_one_person_shares_no_item_and_a_tie_is_neither_better_nor_worse() -> None:
+    result = counted(review(), ann=opinion_of(3, 3))
+    assert (result.overlap, result.better, result.worse) == (0, 0, 0)
 
 
 def test_a_pair_needs_both_ratings_of_the_same_person() -> None:

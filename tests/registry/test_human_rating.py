@@ -293,6 +293,9 @@ def test_what_is_written_after_the_end_changes_nothing(reviewed: Reviewed) -> No
         "'bob' rated after the review's end (64)",
     )
     assert find_unfinished(plan, ratings.ratings) == {"bob": 32, "eve": 32}
+    at_the_end = tuple(written(plan, "ann", BETTER, plan.closes_at))
+    whole = collect_ratings(plan, Found(written=at_the_end))
+    assert whole.ratings == rate(plan, ann=BETTER)
     # An older plan has no end.
     open_end = plan.model_copy(update={"closes_at": None})
     whole = collect_ratings(open_end, Found(written=(*in_time, *bob)))
