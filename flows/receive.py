@@ -7,6 +7,7 @@ policy judges. Every step may be repeated, so that a kill between two of them co
 """
 
 import random
+import re
 import tempfile
 import time
 from collections.abc import Sequence
@@ -138,7 +139,10 @@ class Receiver:
         return sentence
 
     def _refuse(self, run_id: str, fact: str) -> str:
-        refusal = TransferAnswer(text=fact)
+        # Where a file lies on this machine is no matter of the sender's.
+        folder = re.escape(f"{self._scratch}/")
+        shown = re.sub(rf"{folder}[^/]+/", "", fact)
+        refusal = TransferAnswer(text=shown)
         self._inbox.close(run_id, refusal)
         return f"Transfer {run_id} is refused: {fact}"
 

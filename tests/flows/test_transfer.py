@@ -116,6 +116,7 @@ def refused(prod: Installation, sent: Path, *words: str) -> None:
     assert answer.version is None
     for word in words:
         assert word in answer.text, answer.text
+    assert str(prod.home) not in answer.text
     assert "received" not in prod.kinds
     assert prod.store.holders("challenger") == {}
     assert prod.store.known(MODEL, "1") is None
@@ -297,6 +298,15 @@ def test_a_ledger_that_was_tampered_with_is_refused(
     (sent / LEDGER).write_text("".join(change(lines)))
     name_ledger(sent)
     refused(prod, sent, why)
+
+
+@pytest.mark.ci
+def test_a_ledger_that_is_no_ledger_is_refused_without_the_folders_of_this_machine(
+    prod: Installation, sent: Path
+) -> None:
+    (sent / LEDGER).write_text("nonsense")
+    name_ledger(sent)
+    refused(prod, sent, "ledger.jsonl is not whole JSON lines.")
 
 
 @pytest.mark.ci
