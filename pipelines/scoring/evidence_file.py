@@ -40,7 +40,9 @@ _SAMPLED_AS = b"assay.sampled_as"
 _RECORDS: TypeAdapter[tuple[OwnMetricRecord, ...]] = TypeAdapter(
     tuple[OwnMetricRecord, ...]
 )
-_ROWS_AT_ONCE = 2048
+ROWS_WRITTEN_AT_ONCE = 16_384
+"""More than are read at once: only among these are equal references stored once."""
+_ROWS_READ_AT_ONCE = 2048
 _LATER_COLUMNS = ("tests", "samples")
 _LATER_NUMBERS = ("tokens", "adapter_bytes")
 _MAKERS: TypeAdapter[dict[System, ServingSpec]] = TypeAdapter(dict[System, ServingSpec])
@@ -228,10 +230,9 @@ def write_evidence(path: Path, evidence: Evidence) -> None:
     def write(temporary: Path) -> None:
         with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
             # Some at a time: as records, all rows would fill the memory a second time.
-            for start in range(0, len(rows), _ROWS_AT_ONCE):
-                records = [
-                    _to_record(row) for row in rows[start : start + _ROWS_AT_ONCE]
-                ]
+            for start in range(0, len(rows), ROWS_WRITTEN_AT_ONCE):
+                some = rows[start : start + ROWS_WRITTEN_AT_ONCE]
+                records = [_to_record(row) for row in some]
                 table = pa.Table.from_pylist(records, schema=schema)
                 writer.write_table(table)
 
@@ -246,7 +247,7 @@ def read_evidence(path: Path) -> Evidence:
         with pq.ParquetFile(path) as file:
             rows = [
                 _from_record(record)
-                for batch in file.iter_batches(_ROWS_AT_ONCE)
+                for batch in file.iter_batches(_ROWS_READ_AT_ONCE)
                 for record in batch.to_pylist()
             ]
             header = read_header(file.schema_arrow.metadata or {})

@@ -17,6 +17,7 @@ from pipelines.gates.comparisons import score_differences
 from pipelines.metrics import metric_named
 from pipelines.metrics.bleu import Bleu
 from pipelines.metrics.chrf import Chrf
+from pipelines.scoring import evidence_file
 from pipelines.scoring.controls import control_prompts
 from pipelines.scoring.evidence_file import evidence_of, read_evidence, write_evidence
 from pipelines.scoring.observations import by_feature, by_name, named_answers
@@ -355,6 +356,21 @@ def test_evidence_about_other_prompts_or_without_rows_is_incomplete() -> None:
         evidence_of([*made.rows["base"], made.rows["base"][0]])
     with pytest.raises(IncompleteEvidence, match="no rows"):
         evidence_of([])
+
+
+@pytest.mark.ci
+def test_more_rows_than_are_written_at_once_are_read_as_they_were(
+    tmp_path: Path,
+) -> None:
+    made = trials.evidence().rows["base"][0]
+    rows = []
+    for number in range(evidence_file.ROWS_WRITTEN_AT_ONCE + 1):
+        scored = made.row.model_copy(update={"prompt_id": f"prompt-{number}"})
+        rows.append(made.model_copy(update={"row": scored}))
+    path = tmp_path / "evidence.parquet"
+    write_evidence(path, evidence_of(rows))
+    assert pq.ParquetFile(path).num_row_groups == 2
+    assert read_evidence(path).rows == {"base": tuple(rows)}
 
 
 def test_a_row_without_a_metric_is_incomplete_and_not_left_out() -> None:
