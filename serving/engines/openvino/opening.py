@@ -14,6 +14,8 @@ from serving.engines.openvino.trace import record
 from serving.engines.row_model import Rows
 from serving.engines.slot_model import Trial, are_alike
 
+# How configurations count experts.
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 # More than two blocks of its cache, so that a wrong order of them is seen.
 _SHORT, _LONG = 35, 75
 
@@ -55,6 +57,12 @@ def _check_kind(language: LanguageModel) -> None:
         raise NotTaken(
             "rows of this base cannot share a step (attention over a part of a row, "
             "or a state that takes padding in)"
+        )
+    # A record holds the experts of its example's tokens, whatever the next ones need.
+    config = language.model.config.get_text_config(decoder=True)
+    if any(getattr(config, name, None) for name in _EXPERTS):
+        raise NotTaken(
+            "it chooses experts for each token, which no recorded forward does"
         )
 
 
