@@ -20,7 +20,7 @@ test-ci: .venv/ready
 	$(BIN)/pytest $(TWO_PROCESSES) -m "ci and not (slow or gpu)"
 
 test-slow: .venv/ready
-	infra/debian.sh
+	infra/debian.sh buildah mmdebstrap
 	$(BIN)/pytest --shuffle $$RANDOM -m "slow or gpu"
 
 check: .venv/ready

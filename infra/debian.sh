@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that the tests need. A program that is there already is left alone,
-# whatever brought it: GitHub's Ubuntu machines have most of them from elsewhere.
+# Installs the Debian packages that the tests need, and those that are named: infra/debian.sh buildah …
+# A program that is there already is left alone, whatever brought it: GitHub's Ubuntu machines have
+# most of them from elsewhere.
 set -euo pipefail
 missing=()
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
 command -v chromium >/dev/null || missing+=(chromium)
 command -v chromedriver >/dev/null || missing+=(chromium-driver)
 command -v bwrap >/dev/null || missing+=(bubblewrap)
+for program in "$@"; do
+  command -v "$program" >/dev/null || missing+=("$program")
+done
 [ ${#missing[@]} -gt 0 ] || exit 0
 if ! command -v apt-get >/dev/null; then
   echo "The tests need ${missing[*]} and this is no Debian. Install them as this system does it." >&2
