@@ -24,6 +24,9 @@ _MOST_AT_WORK = 256
 _MOST_CONNECTIONS = 2048
 # How soon a client that left is noticed, once it has said that it sends no more.
 _SECONDS_BETWEEN_LOOKS = 0.5
+# For a client to read so much of its answer that the next piece can be sent. What is sent waits in
+# the system's memory first, a few megabytes: only who has long stopped to read comes to this.
+_SECONDS_TO_READ = 60.0
 # For a client that was refused to read why, before its connection is closed.
 _SECONDS_TO_HEAR = 1.0
 
@@ -41,6 +44,7 @@ class TimedConnection(H11Protocol):
     """
 
     _deadline: asyncio.TimerHandle | None = None
+    _reading_deadline: asyncio.TimerHandle | None = None
     _sends_no_more = False
     _is_refused = False
 
@@ -128,11 +132,25 @@ class TimedConnection(H11Protocol):
         else:
             self._start_time()
 
+    def pause_writing(self) -> None:
+        """Start the time of a client that does not read: its answer holds a place for it."""
+        super().pause_writing()
+        self._reading_deadline = self.loop.call_later(
+            _SECONDS_TO_READ, self.transport.abort
+        )
+
+    def resume_writing(self) -> None:
+        """Stop that time: it has read."""
+        super().resume_writing()
+        if self._reading_deadline is not None:
+            self._reading_deadline.cancel()
+
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock: no request comes any more."""
+        """Stop the clocks: no request comes any more, and nobody reads."""
         super().connection_lost(exc)
-        if self._deadline is not None:
-            self._deadline.cancel()
+        for deadline in (self._deadline, self._reading_deadline):
+            if deadline is not None:
+                deadline.cancel()
 
     def send_400_response(self, msg: str) -> None:
         """Say in OpenAI's form what is wrong with a request, and close the connection."""

@@ -8,19 +8,26 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
 
 import serving.connections
 import serving.listen
 import serving.prompts
 from pipelines.values.dataset import Message
+from serving.connections import TimedConnection
 from serving.engines import Engine
 from tests.support.running_engine import Endpoint, running
 from tests.support.waiting import SECONDS_AT_MOST, wait_until
+
+if TYPE_CHECKING:
+    import uvicorn
 
 BODY = json.dumps(
     {"model": "tiny", "messages": [{"role": "user", "content": "x"}], "max_tokens": 2}
@@ -244,3 +251,71 @@ def test_a_short_prompt_passes_any_number_of_long_ones(
         for each in waiting:
             each.settimeout(60)
         assert {next_status(each) for each in waiting} == {400}
+
+
+# More than the system holds for a client that does not read.
+LARGE = 40_000_000
+
+
+@contextmanager
+def large_answer() -> Iterator[tuple["uvicorn.Server", socket.socket, list[str]]]:
+    """A server, a client that asked for a large answer, and whether sending it has ended."""
+    ended: list[str] = []
+    app = FastAPI()
+
+    @app.get("/large")
+    async def large() -> StreamingResponse:
+        async def content() -> AsyncIterator[bytes]:
+            try:
+                for _ in range(LARGE // 100_000):
+                    yield b"x" * 100_000
+            finally:
+                ended.append("large")
+
+        return StreamingResponse(content())
+
+    listener = serving.listen.open_socket("127.0.0.1", 0)
+    server = serving.listen.create_server(app)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        with socket.create_connection(listener.getsockname()[:2]) as client:
+            client.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            yield server, client, ended
+    finally:
+        server.should_exit = True
+        thread.join(SECONDS_AT_MOST)
+        listener.close()
+
+
+def bytes_left_for(client: socket.socket) -> int:
+    """How much comes until the other side ends the connection."""
+    count = 0
+    with suppress(ConnectionError):
+        while piece := client.recv(1_000_000):
+            count += len(piece)
+    return count
+
+
+@pytest.mark.ci
+def test_a_client_that_stops_to_read_its_answer_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(serving.connections, "_SECONDS_TO_READ", PATIENCE / 10)
+    with large_answer() as (_, client, ended):
+        wait_until(lambda: bool(ended))
+        # What the system held is still there; the end of it is not.
+        assert bytes_left_for(client) < LARGE
+
+
+@pytest.mark.ci
+def test_a_client_that_reads_again_has_its_time_anew() -> None:
+    with large_answer() as (server, client, _):
+        answer = http.client.HTTPResponse(client)
+        answer.begin()
+        assert len(answer.read()) == LARGE
+        (connection,) = server.server_state.connections
+        assert isinstance(connection, TimedConnection)
+        deadline = connection._reading_deadline
+        assert deadline is not None
+        assert deadline.cancelled()
