@@ -93,7 +93,7 @@ def humaneval(ctx: click.Context, /, *, as_json: bool, **options: Any) -> None:
 @click.option("--tasks", required=True, help="Names of tasks, separated by commas.")
 @click.option(
     "--folder",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=_FILE,
     help="Tasks of your own: a folder with their YAML files.",
 )
 @click.option(

@@ -215,7 +215,7 @@ def _read_results(folder: Path) -> _Results:
     for part in _PARTS:
         if part not in document:
             raise DamagedFile(
-                f"{path} has no {part}: lm_eval 0.4.9 and later write it. Install one of them."
+                f"{path} has no {part}: lm_eval 0.4.13 and later write it. Install one of them."
             )
     return _Results(folder, document)
 

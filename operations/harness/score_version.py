@@ -35,15 +35,16 @@ if TYPE_CHECKING:
 def score_version(address: str, tasks: HarnessTasks) -> HarnessReport:
     """Ask base and adapter, and keep the report with the version's run.
 
-    `ParameterError` where the program is not there, cannot ask the tasks, or the version is a
-    prompt; `RegistryError` where MLflow does not hold the version, or no run made it.
+    `ParameterError` where program or folder is not there, the program cannot ask the tasks, or the
+    version is a prompt; `RegistryError` where MLflow does not hold the version, or no run made it.
     """
     # Whether the hub is asked is the person's choice here: Assay's own libraries never do.
     person = dict(os.environ)
     set_library_environment()
     from registry.mlflow.home_store import open_store
 
-    # Before anything is fetched.
+    # Both before anything is fetched.
+    _check_folder(tasks)
     harness = find_harness(person)
     project = find_project(Settings().home)
     store = open_store(project)
@@ -56,6 +57,13 @@ def score_version(address: str, tasks: HarnessTasks) -> HarnessReport:
     report = _ask(harness, store, version, project, tasks)
     _keep(store, version, report)
     return report
+
+
+def _check_folder(tasks: HarnessTasks) -> None:
+    if tasks.folder is not None and not tasks.folder.is_dir():
+        raise ParameterError(
+            f"There is no folder {tasks.folder}. Give the one with the YAML files of your tasks."
+        )
 
 
 def _ask(

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from core.errors import DamagedFile, ParameterError
-from operations.harness.ask import find_harness
+from operations.harness.ask import HarnessTasks, find_harness
 from operations.harness.results import HarnessScore, read_scores
+from operations.harness.score_version import score_version
 from tests.support.harness import make_harness
 from tests.support.journey import Checkout, copy_checkout
 
@@ -132,6 +133,14 @@ def test_without_the_program_one_sentence_says_where_to_name_it(
     monkeypatch.setenv("ASSAY_HARNESS_PYTHON", str(tmp_path / "python"))
     with pytest.raises(ParameterError, match="with ASSAY_HARNESS_PYTHON"):
         find_harness(os.environ)
+
+
+def test_a_folder_that_is_not_there_is_named_before_anything_is_asked(
+    tmp_path: Path,
+) -> None:
+    tasks = HarnessTasks(names=("letters",), folder=tmp_path / "nowhere")
+    with pytest.raises(ParameterError, match=r"There is no folder .*nowhere"):
+        score_version("models:/m/1", tasks)
 
 
 def test_a_task_sees_no_login_and_the_hub_only_where_the_person_says_so(
