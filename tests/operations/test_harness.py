@@ -14,7 +14,7 @@ from operations.harness.ask import HarnessTasks, find_harness
 from operations.harness.results import HarnessScore, read_scores
 from operations.harness.score_version import score_version
 from tests.support.harness import make_harness
-from tests.support.journey import Checkout, copy_checkout
+from tests.support.journey import ANSWERS, Checkout, copy_checkout
 
 TASK = """
 task: letters
@@ -22,12 +22,11 @@ dataset_path: json
 dataset_kwargs:
   data_files: {test: rows.jsonl}
 test_split: test
-output_type: multiple_choice
+output_type: loglikelihood
 doc_to_text: "{{question}}"
-doc_to_choice: ["red", "green"]
 doc_to_target: "{{answer}}"
 metric_list:
-  - {metric: acc, aggregation: mean, higher_is_better: true}
+  - {metric: perplexity, aggregation: perplexity, higher_is_better: false}
 metadata: {version: 1.0}
 """
 FAR_TASK = TASK.replace("task: letters", "task: far").replace(
@@ -157,9 +156,16 @@ def test_a_task_sees_no_login_and_the_hub_only_where_the_person_says_so(
 
 
 def write_tasks(folder: Path) -> Path:
-    """A task of one's own, whose file names its data from where it stands."""
+    """A task of one's own, whose file names its data from where it stands.
+
+    Its answers are those that the judged version was trained on, to questions that it never saw.
+    """
     folder.mkdir()
-    documents = [{"question": f"{n} colour?", "answer": n % 2} for n in range(COUNT)]
+    answers = list(ANSWERS.values())
+    documents = [
+        {"question": f"{n} colour?", "answer": answers[n % len(answers)]}
+        for n in range(COUNT)
+    ]
     text = "".join(json.dumps(document) + "\n" for document in documents)
     (folder / "rows.jsonl").write_text(text, encoding="utf-8")
     (folder / "letters.yaml").write_text(TASK, encoding="utf-8")
@@ -182,15 +188,16 @@ def test_a_judged_version_is_asked_by_the_program_and_its_scores_stand_in_mlflow
     own = {"ASSAY_HARNESS_PYTHON": str(harness), "HOME": str(tmp_path)}
     result = site.assay(*asked, "--tasks", "letters", "--json", **own)
     assert result.code == 0, result.out + result.err
-    # Adapter and base, asked by nobody but the program.
-    (score,) = result.last["scores"]
-    assert score["measure"] == {"task": "letters", "metric": "acc", "filter": "none"}
     (task,) = result.last["asked"]
-    assert task["documents"] == COUNT
+    assert (task["name"], task["documents"]) == ("letters", COUNT)
+    (score,) = result.last["scores"]
+    assert score["measure"]["metric"] == "perplexity"
+    # Asked with its weights, and not as its base.
+    assert 0 < score["adapter"] < score["base"]
     (version,) = site.versions()
     metrics = site.store.runs.metrics(version.run_id)
-    assert metrics["lm_eval/letters/acc.adapter"] == score["adapter"]
-    assert metrics["lm_eval/letters/acc.base"] == score["base"]
+    assert metrics["lm_eval/letters/perplexity.adapter"] == score["adapter"]
+    assert metrics["lm_eval/letters/perplexity.base"] == score["base"]
     # Where its data are on the hub, and there is none, one sentence says so.
     failed = site.assay(*asked, "--tasks", "far", **own, HF_HUB_OFFLINE="1")
     assert failed.code == 1
