@@ -62,7 +62,8 @@ class RatedSide(NamedTuple):
     side: Side
 
 
-@dataclass
+# Slots: thousands are kept, and what each takes is most of what an endpoint's memory grows by.
+@dataclass(slots=True)
 class _Given:
     """An answer that a client was sent."""
 
@@ -86,13 +87,17 @@ class GivenAnswers:
         self._seconds = seconds
         # The oldest one first.
         self._answers: OrderedDict[str, _Given] = OrderedDict()
+        # Equal ones are kept once: of thousands of answers a handful differ.
+        self._last_origin = UNKNOWN
 
     def add(
         self, answer_id: str, rated_side: RatedSide | None, origin: Origin = UNKNOWN
     ) -> None:
         """Keep an answer; the first one where an engine gives an id twice."""
         now = time.monotonic()
-        given = _Given(now, rated_side, origin)
+        if origin != self._last_origin:
+            self._last_origin = origin
+        given = _Given(now, rated_side, self._last_origin)
         self._answers.setdefault(
             answer_id,
             given,

@@ -1,20 +1,25 @@
 """`assay up` has the endpoint back with the engines that it had, and leaves none."""
 
+import asyncio
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, contextmanager, suppress
+from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
+from core.errors import ServingError
 from core.system_record import read_record
 from operations.supervise.processes import end_marked, find_marked
 from operations.system_mark import system_mark
 from serving.endpoint.engine_record import read_records
+from serving.playground.api import EndpointApi, Visitor
+from tests.support.certificates import write_certificate
 from tests.support.endpoint_system import MODEL, QUESTION, ROOT, Home
 from tests.support.processes import words_of
 from tests.support.running_system import free_ports, has_ended, nothing_left
@@ -22,8 +27,11 @@ from tests.support.waiting import SECONDS_AT_MOST, wait_until
 
 
 @contextmanager
-def supervised(home: Home, port: int) -> Iterator["subprocess.Popen[bytes]"]:
+def supervised(
+    home: Home, port: int, is_there: Callable[[int], bool] | None = None
+) -> Iterator["subprocess.Popen[bytes]"]:
     """Until what is released answers; nothing of it is left afterwards."""
+    is_there = is_there or answers
     command = [
         sys.executable,
         "-m",
@@ -38,7 +46,7 @@ def supervised(home: Home, port: int) -> Iterator["subprocess.Popen[bytes]"]:
         start_new_session=True,
     )
     try:
-        wait_until(lambda: answers(port))
+        wait_until(lambda: is_there(port))
         yield process
     finally:
         process.terminate()
@@ -148,3 +156,37 @@ def test_a_killed_assay_up_leaves_no_engine(
         up.kill()
         up.wait()
         assert nothing_left(home.path, seconds=SECONDS_AT_MOST)
+
+
+@pytest.mark.ci
+def test_an_endpoint_that_speaks_tls_is_seen_to_be_ready_and_the_page_can_ask_it(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = write_certificate(tmp_path / "tls")
+    monkeypatch.setenv("ASSAY_TLS_CERTIFICATE", str(certificate))
+    monkeypatch.setenv("ASSAY_TLS_KEY", str(key))
+    home.switch(home.begin("1"))
+    [port] = free_ports(1)
+
+    def is_ready(_: int) -> bool:
+        record = read_record(home.path)
+        service = None if record is None else record.service("endpoint")
+        return service is not None and service.state == "ready"
+
+    async def names() -> list[str]:
+        api = EndpointApi(f"https://127.0.0.1:{port}/v1")
+        async with aclosing(api):
+            # Where it takes its time on a busy machine it is asked again.
+            with suppress(ServingError):
+                return [model.name for model in await api.models(Visitor(""))]
+        return []
+
+    with supervised(home, port, is_ready):
+        record = read_record(home.path)
+        assert record is not None
+        service = record.service("endpoint")
+        assert service is not None
+        assert service.url == f"https://127.0.0.1:{port}/healthz"
+        # `assay status` asks it so.
+        assert service.answers()
+        wait_until(lambda: MODEL in asyncio.run(names()))
