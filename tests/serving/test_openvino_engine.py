@@ -18,9 +18,10 @@ from pipelines.models.language_model import (
 from serving.engines import OPENVINO, Engine, GenerationRequest
 from serving.engines.openvino.graph import compile_recorded
 from serving.engines.openvino.library import NotTaken
-from serving.engines.openvino.opening import check_logits, open_openvino
+from serving.engines.openvino.opening import check_rows, open_openvino
 from serving.engines.openvino.paged import open_paged
 from serving.engines.openvino.trace import record
+from serving.engines.row_model import Rows
 from serving.engines.slot_model import Trial
 from serving.engines.transformers import TransformersEngine
 from serving.load import load_engine
@@ -169,20 +170,40 @@ def test_an_adapter_is_applied_with_its_own_alpha(
     assert len(given) == 3
 
 
+def check_graph_of(other: LanguageModel, language: LanguageModel) -> None:
+    """Whether the graph of `other` may answer for `language`: `NotTaken` where not."""
+    trial = Trial.of(language, short=35, long=75)
+    with torch.inference_mode():
+        _, shapes = trial.compute_alone(language)
+    compiled = compile_recorded(record(other.model, shapes), threads=1)
+    model, slots = open_paged(compiled, has_adapter=True)
+    check_rows(language, trial, Rows(model, slots, switch=model), has_adapter=True)
+
+
 @pytest.mark.ci
 def test_a_graph_with_another_alpha_than_the_adapters_is_not_trusted(
     served: Served, tmp_path: Path
 ) -> None:
-    right = load(served, served.package / "adapter")
-    wrong = load(served, with_alpha(served, tmp_path, 4))
-    trial = Trial.of(right, short=35, long=75)
-    with torch.inference_mode():
-        _, shapes = trial.compute_alone(right)
-    compiled = compile_recorded(record(wrong.model, shapes), threads=1)
-    model, slots = open_paged(compiled, has_adapter=True)
-    check_logits(wrong, trial, model, slots)
+    language = load(served, served.package / "adapter")
+    other = load(served, with_alpha(served, tmp_path, 4))
+    check_graph_of(other, other)
     with pytest.raises(NotTaken, match="other probabilities"):
-        check_logits(right, trial, model, slots)
+        check_graph_of(other, language)
+
+
+@pytest.mark.ci
+def test_a_model_whose_graph_is_not_trusted_keeps_its_adapter(served: Served) -> None:
+    """Transformers serves it then: under the tuned name the base must not answer."""
+    asked = prompts(4)
+    language = load(served, served.package / "adapter")
+    expected = texts_alone(language, asked)
+    other = load(served, served.package / "adapter")
+    with torch.no_grad():
+        # So that it is seen while the adapter is off.
+        other.model.get_output_embeddings().weight.mul_(2)
+    with pytest.raises(NotTaken, match="other probabilities"):
+        check_graph_of(other, language)
+    assert texts_alone(language, asked) == expected
 
 
 @pytest.mark.ci

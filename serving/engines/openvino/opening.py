@@ -9,7 +9,7 @@ from pipelines.models.language_model import LanguageModel
 from serving.engines.adapter_switch import AdapterSwitch
 from serving.engines.openvino.graph import compile_recorded
 from serving.engines.openvino.library import NotTaken, load_library
-from serving.engines.openvino.paged import PagedModel, PagedSlots, open_paged
+from serving.engines.openvino.paged import PagedSlots, open_paged
 from serving.engines.openvino.trace import record
 from serving.engines.row_model import Rows
 from serving.engines.slot_model import Trial, are_alike
@@ -30,17 +30,32 @@ def open_openvino(language: LanguageModel, *, has_adapter: bool) -> Rows[PagedSl
     _check_kind(language)
     long = min(_LONG, language.context_tokens)
     trial = Trial.of(language, short=min(_SHORT, long - 1), long=long)
-    switch = AdapterSwitch(language.model, has_adapter=has_adapter)
     with torch.inference_mode():
         _, shapes = trial.compute_alone(language)
     recorded = record(language.model, shapes)
     compiled = compile_recorded(recorded, torch.get_num_threads())
     model, slots = open_paged(compiled, has_adapter=has_adapter)
-    for on in (False, True):
-        switch.turn(on=on)
-        model.turn(on=on)
-        check_logits(language, trial, model, slots)
-    return Rows(model, slots, switch=model)
+    rows = Rows(model, slots, switch=model)
+    check_rows(language, trial, rows, has_adapter=has_adapter)
+    return rows
+
+
+def check_rows(
+    language: LanguageModel, trial: Trial, rows: Rows[PagedSlots], *, has_adapter: bool
+) -> None:
+    """Return only if both compute the same, without the adapter and with it.
+
+    `NotTaken` where they do not. The loaded model has its adapter on afterwards, whatever came of
+    it: transformers may have to serve it then.
+    """
+    loaded = AdapterSwitch(language.model, has_adapter=has_adapter)
+    try:
+        for on in (False, True):
+            loaded.turn(on=on)
+            rows.switch.turn(on=on)
+            _check_logits(language, trial, rows)
+    finally:
+        loaded.turn(on=True)
 
 
 def library_version() -> str:
@@ -66,14 +81,13 @@ def _check_kind(language: LanguageModel) -> None:
         )
 
 
-def check_logits(
-    language: LanguageModel, trial: Trial, model: PagedModel, slots: PagedSlots
+def _check_logits(
+    language: LanguageModel, trial: Trial, rows: Rows[PagedSlots]
 ) -> None:
-    """Return only if OpenVINO computes what the loaded model computes; `NotTaken` where not."""
     with torch.inference_mode():
         expected, _ = trial.compute_alone(language)
         try:
-            computed = trial.compute_together(model, slots.like())
+            computed = trial.compute_together(rows.model, rows.slots.like())
         except RuntimeError as error:
             fact = str(error).strip()[-200:]
             raise NotTaken(f"its compiled graph does not run ({fact})") from error

@@ -47,21 +47,29 @@ class Recorded:
 
 def record(model: Any, shapes: Sequence[tuple[HeadShape, HeadShape]]) -> Recorded:
     """Record a forward of a model with its adapter; `NotTaken` where that cannot be done."""
-    forward = _Forward(model)
-    example = _make_example(shapes)
-    with torch.no_grad(), _own_attention(model), warnings.catch_warnings():
-        # It warns of each shape that it reads, and of a successor that OpenVINO reads less well.
-        warnings.simplefilter("ignore")
-        try:
-            graph = torch.jit.trace(  # type: ignore[no-untyped-call]
-                forward.eval(), example, check_trace=False
-            )
-        except (RuntimeError, ValueError, TypeError, AttributeError) as error:
-            fact = f"{type(error).__name__}: {str(error)[:200]}"
-            raise NotTaken(f"its forward cannot be recorded ({fact})") from error
-        finally:
-            forward.restore()
+    try:
+        graph = _trace(model, shapes)
+    except NotTaken:
+        raise
+    except Exception as error:
+        fact = f"{type(error).__name__}: {str(error)[:200]}"
+        raise NotTaken(f"its forward cannot be recorded ({fact})") from error
     return Recorded(graph, shapes)
+
+
+def _trace(model: Any, shapes: Sequence[tuple[HeadShape, HeadShape]]) -> Any:
+    example = _make_example(shapes)
+    forward = _Forward(model).eval()
+    try:
+        with torch.no_grad(), _own_attention(model), warnings.catch_warnings():
+            # It warns of each shape that it reads, and of a successor that OpenVINO reads less
+            # well.
+            warnings.simplefilter("ignore")
+            return torch.jit.trace(  # type: ignore[no-untyped-call]
+                forward, example, check_trace=False
+            )
+    finally:
+        forward.restore()
 
 
 def _make_example(

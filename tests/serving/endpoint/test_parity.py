@@ -1,10 +1,13 @@
 """Another engine answers for the one that scored only where it gives the scored answers."""
 
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
 from pipelines.values.serving_spec import ServingSpec
+from registry.release.following import EndpointState
+from registry.release.known_answers import read_known_answers, write_known_answers
 from serving.endpoint.parity import may_show_parity
 from tests.support.endpoint_system import Home, endpoint
 
@@ -76,3 +79,30 @@ def test_an_endpoint_that_asks_for_transformers_does_not_take_an_openvino_engine
         answer = running.ask().json()
         assert answer["system_fingerprint"] == home.specs["1"].fingerprint
         assert "is not taken over" in running.log.read_text()
+
+
+def forget(package: Path) -> None:
+    """Known answers that no engine gives."""
+    path = package / "known_answers.jsonl"
+    answers = read_known_answers(path)
+    others = [answer.model_copy(update={"text": "never"}) for answer in answers]
+    write_known_answers(path, others)
+
+
+@pytest.mark.ci
+def test_where_scored_answers_do_not_come_back_the_engine_that_scored_is_asked(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASSAY_ENGINE", "openvino")
+    with endpoint(home) as running:
+        begun = home.with_changed("2", forget).begin("2")
+
+        def has_failed(state: EndpointState) -> bool:
+            engine = state.engine(begun)
+            return engine is not None and engine.state == "failed"
+
+        home.wait(has_failed)
+        log = running.log.read_text()
+    # Neither gives them, so that the second one says it again and the release gets no traffic.
+    assert "is served by transformers, not by openvino: Version 2" in log
+    assert log.count("gave 0 of 4 known answers") == 2
