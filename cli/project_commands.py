@@ -101,16 +101,17 @@ def upgrade(*, applies: bool) -> None:
 
     home = Settings().home
     project = find_project(home)
+    root = project.root
     plan = plan_upgrade(project)
     for change in plan.changes:
         effect = _EFFECTS[change.kind]
         say(f"{change.name}: {effect}")
         say(change.diff)
     if not plan.is_needed:
-        say(f"The files of {project.root} are those of Assay {plan.now}.")
+        say(f"The files of {root} are those of Assay {plan.now}.")
     elif applies:
         apply_upgrade(project, plan)
-        say(f"The files of {project.root} are of Assay {plan.now} now.")
+        say(f"The files of {root} are of Assay {plan.now} now.")
     else:
         say(f"Nothing was written. `assay upgrade --apply` goes to Assay {plan.now}.")
 

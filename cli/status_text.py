@@ -104,7 +104,8 @@ def _model_lines(model: ModelStatus) -> list[str]:
     since = ""
     if model.changed is not None:
         since = f" since {_describe(model.changed)}"
-    lines = [f"  {model.model}: {_describe_answers(model)}{since}"]
+    answers = _describe_answers(model)
+    lines = [f"  {model.model}: {answers}{since}"]
     details = _details(model).items()
     lines += [f"    {name}: {text}" for name, text in details if text]
     return lines

@@ -55,12 +55,14 @@ def print_runs(found: "Trend") -> None:
     for title in TITLES:
         table.add_column(title)
     # The newest come last, where a terminal stops.
-    for run in found.runs[-_SHOWN:]:
+    newest = found.runs[-_SHOWN:]
+    for run in newest:
         # Whoever may write to MLflow writes verdicts and versions there.
         texts = [spell_out(text) for text in cells(run, found.metric)]
         table.add_row(*texts)
     # A log has no width: the table must not be folded there.
-    Console(width=160, markup=False).print(table)
+    console = Console(width=160, markup=False)
+    console.print(table)
 
 
 COMMANDS: tuple[click.Command, ...] = (trend,)

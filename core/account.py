@@ -119,7 +119,8 @@ def system_marks(account: str) -> tuple[str, ...]:
     """
     logged_in = _LOGGED_IN.fullmatch(account)
     system = account if logged_in is None else logged_in[2]
-    if not re.fullmatch(rf"{_ONE}(?: for {_ONE})?", system):
+    one_or_two_accounts = rf"{_ONE}(?: for {_ONE})?"
+    if not re.fullmatch(one_or_two_accounts, system):
         return ()
     marks: list[str] = []
     for number, name in _ACCOUNT.findall(system):

@@ -17,7 +17,8 @@ def end_with_the_run() -> None:
     if not owner:
         return
     # A daemon: it must not keep a process alive that has done its work.
-    arguments = (int(owner),)
+    owner_pid = int(owner)
+    arguments = (owner_pid,)
     thread = threading.Thread(target=watch, args=arguments, daemon=True)
     thread.start()
 

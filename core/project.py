@@ -132,7 +132,8 @@ def _unknown(root: Path, name: str, known: tuple[str, ...]) -> WorkspaceError:
 
 
 def _table_of_marker(root: Path, name: str) -> dict[str, Any]:
-    table = read_marker(root).get(name)
+    marker = read_marker(root)
+    table = marker.get(name)
     return table if isinstance(table, dict) else {}
 
 

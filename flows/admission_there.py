@@ -40,7 +40,8 @@ def lacks_admission(model: str) -> bool | None:
     server = mlflow_server(address, SECONDS_TO_EXAMINE)
     # A server that is away is reported by whoever needs it.
     with suppress(AssayError):
-        return not admits(server, model)
+        is_admitted = admits(server, model)
+        return not is_admitted
     return None
 
 

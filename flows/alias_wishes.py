@@ -81,7 +81,8 @@ class AliasWishes:
 
     def _forget_moved(self, holders: Mapping[str, str]) -> None:
         for name, version in tuple(self._taken.items()):
-            if holders.get(name) != version:
+            has_moved = holders.get(name) != version
+            if has_moved:
                 del self._taken[name]
 
 

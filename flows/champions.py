@@ -69,7 +69,8 @@ def _move_champion(
     """Move the alias of one model from its present `holder`; yield what there is to say."""
     serving = model.answering
     # A release on its way moves nothing yet: it may still be rolled back.
-    if serving is not None and not serving.is_completed:
+    is_under_way = serving is not None and not serving.is_completed
+    if is_under_way:
         return
     champion, doubt = None, ""
     try:
@@ -86,7 +87,8 @@ def _move_champion(
     if doubt:
         yield f"{name} has no champion: {doubt}"
     elif holder != champion:
-        yield f"champion of {name}: {holder or 'none'} → {champion or 'none'}"
+        move = f"{holder or 'none'} → {champion or 'none'}"
+        yield f"champion of {name}: {move}"
 
 
 def doubt_about(store: Store, release: Release) -> str:

@@ -49,6 +49,6 @@ def _tries(ledger_state: LedgerState, origin: Registration | None) -> Iterator[T
     for recorded in ledger_state.confirmations:
         yield recorded.generation, recorded.opened, recorded.closed
     received = None if origin is None else origin.received
-    if received is not None and received.confirmation is not None:
-        there = received.confirmation
+    there = None if received is None else received.confirmation
+    if there is not None:
         yield there.generation, there.opened, there.closed

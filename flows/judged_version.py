@@ -196,7 +196,8 @@ def _compared_with(
     # Another installation numbers its versions by itself: the adapter says which one it is.
     if is_received and serving is not None:
         release = serving.release
-        if release.spec.adapter_sha256 == compared.adapter.sha256:
+        is_same_adapter = release.spec.adapter_sha256 == compared.adapter.sha256
+        if is_same_adapter:
             return release.version
     return compared.version
 

@@ -31,7 +31,8 @@ def put_releases_back(
     sentences: list[str] = []
     registered = {each.made.model for each in ledger_state.registrations.values()}
     # Also models of which nothing was ever released: the alias has no place there.
-    for name in sorted(registered | set(ledger_state.models)):
+    names = registered | set(ledger_state.models)
+    for name in sorted(names):
         model = ledger_state.model(name)
         if model.wish is None:
             advice = explain(name) or _ASK_HERE
@@ -54,7 +55,8 @@ def _put_back(
     except RegistryError as error:
         yield f"release of {name} is not what the ledger says: {error}"
         return
-    yield f"release of {name}: {holder or 'none'} → {wanted or 'none'}"
+    move = f"{holder or 'none'} → {wanted or 'none'}"
+    yield f"release of {name}: {move}"
 
 
 def _explain(

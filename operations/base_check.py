@@ -32,11 +32,12 @@ def check_base_folder(request: TrainRequest) -> Conformance:
         scratch = Path(folder)
         manifest, template = base_model(params.base_model, scratch)
         weights = locate_base_model(manifest, scratch)
+        precision = params.generation.precision
         language = load_language_model(
             manifest,
             weights,
             template,
-            params.generation.precision,
+            precision,
         )
         rows = {}
         if request.data is not None:

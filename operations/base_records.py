@@ -168,7 +168,8 @@ def _read_packages(
         )
         for version in holders:
             records.add(version, adapter.base_digest)
-        records.compared[package_sha256] = list(_compared_in(folder, records))
+        compared = _compared_in(folder, records)
+        records.compared[package_sha256] = list(compared)
 
 
 def _compared_in(

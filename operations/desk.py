@@ -111,7 +111,8 @@ class Desks:
         failed = self._failed.get(place)
         if failed is None:
             return False
-        return time.monotonic() - failed < _SECONDS_BETWEEN_ATTEMPTS
+        seconds_ago = time.monotonic() - failed
+        return seconds_ago < _SECONDS_BETWEEN_ATTEMPTS
 
     def _places(self, store: Store, ledger_state: LedgerState) -> list[Place]:
         """Every challenger that Assay registered, and what serves or is on its way."""
@@ -126,7 +127,8 @@ class Desks:
             versions = {each.release.version for each in model.once_served}
             if model.pending is not None:
                 versions.add(model.pending.release.version)
-            places |= {Place(name, number) for number in versions | model.revoked}
+            versions |= model.revoked
+            places |= {Place(name, number) for number in versions}
         places |= set(_newest_received(ledger_state))
         return sorted(places, key=lambda place: (place.model, place.version))
 

@@ -64,7 +64,8 @@ def create_doorbell_app(key: str, ring: Callable[[], None]) -> FastAPI:
         body = await _read(request)
         # One answer for all of them: who rings without the secret learns nothing.
         if body is None or not is_genuine(key, request.headers, body, time.time()):
-            return error_response(_unauthorized_error())
+            error = _unauthorized_error()
+            return error_response(error)
         ring()
         return Response(status_code=_NO_CONTENT)
 

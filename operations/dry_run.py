@@ -320,7 +320,8 @@ def _evaluation_seconds(
     drawn = params.generation.sampled_as
     # The greedy answer, and those that are drawn by chance.
     each = 1 if drawn is None else 1 + drawn.samples
-    answers = _SYSTEMS * prompts * each + bias.prompts * bias.askings
+    bias_answers = bias.prompts * bias.askings
+    answers = _SYSTEMS * prompts * each + bias_answers
     longest_answer = params.generation.max_new_tokens
     answer_tokens = answers * longest_answer * _ANSWER_OVER_SCORE
     scored_rows = _SYSTEMS * row_counts["held_out"]
@@ -356,6 +357,7 @@ def _scored_tokens_per_second(language: LanguageModel, tokens: _Tokens) -> float
     measure_completion_losses(language, tokens.sample, batch_size=_SAMPLE)
     started = time.monotonic()
     measure_completion_losses(language, tokens.sample, batch_size=_SAMPLE)
-    scored = sum(len(prompt) + len(completion) for prompt, completion in tokens.sample)
+    lengths = [len(prompt) + len(completion) for prompt, completion in tokens.sample]
+    scored = sum(lengths)
     seconds = max(1e-6, time.monotonic() - started)
     return max(1.0, scored / seconds)

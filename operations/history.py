@@ -248,7 +248,8 @@ def _words_on_block(body: BlockOpened | BlockClosed) -> str:
 def _words_on_origin(body: Received | OriginSeen) -> str:
     """Name the other installation, and how far its ledger went."""
     origin = body.origin
-    place = f"{origin.name}, whose ledger {origin.ledger_id[:12]} goes to entry"
+    ledger = origin.ledger_id[:12]
+    place = f"{origin.name}, whose ledger {ledger} goes to entry"
     if isinstance(body, Received):
         version = f"received from {place} {origin.generation}, as version"
         return f"{version} {body.version_there} there:"

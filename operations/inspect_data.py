@@ -129,7 +129,8 @@ class DataInspection(Value):
         if self.feature is None:
             return f"no sensitive feature is declared{self._possible_features}"
         groups = list(self.groups)
-        sizes = [f"{group} {self.groups[group]:,}" for group in groups[:MOST_GROUPS]]
+        first_groups = groups[:MOST_GROUPS]
+        sizes = [f"{group} {self.groups[group]:,}" for group in first_groups]
         others = len(groups) - MOST_GROUPS
         if others > 0:
             sizes.append(f"and {others:,} more")

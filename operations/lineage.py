@@ -144,10 +144,11 @@ def _resolve(
         return named | ({asked} & records.names.keys())
     # People copy digests out of tables, which show their beginning.
     begins = [digest for digest in records.names if digest.startswith(asked)]
-    if len(asked) >= _FEWEST_DIGITS and len(begins) == 1:
+    is_long_enough = len(asked) >= _FEWEST_DIGITS
+    if is_long_enough and len(begins) == 1:
         return set(begins)
     known = ", ".join(sorted(_title(records, digest) for digest in records.names))
-    if len(asked) >= _FEWEST_DIGITS and begins:
+    if is_long_enough and begins:
         raise ParameterError(
             f"{len(begins)} base models begin with {asked}. Give more digits: {known}."
         )
@@ -208,7 +209,9 @@ def _states(
     number: str,
 ) -> Iterator[str]:
     """What the ledger says of a version, the most urgent first."""
-    if model.current is not None and model.current.release.version == number:
+    current = model.current
+    is_current = current is not None and current.release.version == number
+    if is_current:
         yield "its base serves" if model.serves_base else "serves"
     if model.pending is not None and model.pending.release.version == number:
         yield "is being released"
@@ -219,8 +222,7 @@ def _states(
     if number in model.revoked:
         yield "revoked"
     once = {recorded.release.version for recorded in model.once_served}
-    serves = model.current is not None and model.current.release.version == number
-    if number in once and not serves:
+    if number in once and not is_current:
         yield "served once"
 
 

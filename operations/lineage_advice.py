@@ -19,7 +19,8 @@ def list_advice(
     for name, number in sorted(hanging):
         by_model.setdefault(name, set()).add(number)
     for name, numbers in by_model.items():
-        yield from _advice_for(name, records.model(name), numbers)
+        model = records.model(name)
+        yield from _advice_for(name, model, numbers)
     # Last: a nightly run takes nothing out of service.
     for file in trained_by:
         yield f"{file} trains on it: give it another base_model."

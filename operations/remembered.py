@@ -240,9 +240,10 @@ class HeadComparison:
         remembered = self._remembered()
         furthest = {record.where: record for record in remembered}
         for record in records:
-            known = furthest.get(record.where)
+            place = record.where
+            known = furthest.get(place)
             if known is None or _generation(known) <= _generation(record):
-                furthest[record.where] = record
+                furthest[place] = record
         # In a fixed order, so that an unchanged memory is not written again.
         updated = tuple(furthest[where] for where in sorted(furthest))
         if updated != remembered:

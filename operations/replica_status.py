@@ -25,11 +25,12 @@ class ReplicaStatus(Value):
         """What a person should look at, of a replica and the ledger's head."""
         if self.lost:
             return (self.lost,)
-        alarms = tuple(f"Replica {self.name}: {alarm}" for alarm in self.alarms)
+        replica = f"Replica {self.name}"
+        alarms = tuple(f"{replica}: {alarm}" for alarm in self.alarms)
         if self.generation == ledger.generation:
             return alarms
         lag = (
-            f"Replica {self.name} has followed the ledger to entry {self.generation}, "
+            f"{replica} has followed the ledger to entry {self.generation}, "
             f"not to its last, {ledger.generation}."
         )
         return (lag, *alarms)

@@ -41,7 +41,8 @@ def may_be_of_another_project(root: Path, refs: dict[str, str]) -> bool:
     for commit in set(refs.values()):
         listing = git(root, "ls-tree", "-r", "-z", "--name-only", "--full-tree", commit)
         names.update(listing.split("\0"))
-    if any(name.startswith(own_code) for name in names):
+    has_own_code = any(name.startswith(own_code) for name in names)
+    if has_own_code:
         return False
     return bool(_projects_in(names) - {inside})
 
@@ -74,7 +75,8 @@ def other_tips(root: Path) -> set[str]:
     These are branches, tags, stashes, and what is checked out in any worktree.
     """
     commits = {commit for ref, commit in _list_refs(root) if not ref.startswith(RUNS)}
-    for line in git(root, "worktree", "list", "--porcelain").splitlines():
+    worktrees = git(root, "worktree", "list", "--porcelain")
+    for line in worktrees.splitlines():
         head = line.removeprefix("HEAD ")
         # A worktree without a commit has a head of zeros.
         if line.startswith("HEAD ") and head.strip("0"):

@@ -128,7 +128,8 @@ def served_base(project: Project) -> Served:
     # The parameters of the project, since no package has fixed others.
     params = load_params(project.root / layout.PARAMS)
     manifest, template = base_model(params.base_model, project.home)
-    folder = project.home / "base-manifests" / manifest.content_sha256()
+    digest = manifest.content_sha256()
+    folder = project.home / "base-manifests" / digest
     manifest_file = folder / "manifest.json"
     manifest.write(manifest_file)
     if template is not None:

@@ -236,7 +236,8 @@ def run_up(ports: Ports, *, opens_browser: bool) -> None:
         # Warnings come first, so that the list of services below them stays in one piece.
         display.warn(moved)
         is_the_teams = ports.is_mlflow_the_teams
-        display.warn(describe_unused_servers(is_mlflow_used=is_the_teams))
+        unused = describe_unused_servers(is_mlflow_used=is_the_teams)
+        display.warn(unused)
         display.warn(_open_ledger(project))
         if is_the_teams:
             # Its key is copied to that MLflow's host: docs/how-to/add-to-your-mlflow.md.

@@ -50,9 +50,10 @@ def read_stage_code(stage: str, root: Path, own: Iterable[str] = ()) -> StageCod
     """
     listed = _read_list()[stage]
     files = {module: _digest_of(INSTALLED, module) for module in listed["modules"]}
+    libraries = {name: _installed_version(name) for name in listed["libraries"]}
     return StageCode(
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
-        libraries={name: _installed_version(name) for name in listed["libraries"]},
+        libraries=libraries,
         files=files | {name: _digest_of(root, name) for name in own},
     )
 
@@ -72,7 +73,8 @@ def write_stage_codes(root: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     params = load_params(root / layout.PARAMS)
     for stage in _read_list():
-        code = read_stage_code(stage, root, own_files(stage, params))
+        own = own_files(stage, params)
+        code = read_stage_code(stage, root, own)
         code.write(folder / f"{stage}.json")
 
 

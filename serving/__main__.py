@@ -42,7 +42,8 @@ def _serve_when_told() -> None:
     """Serve what the endpoint says, once it says it: the longest part is done by then."""
     end_with_the_run()
     instructions = wait_for_instructions()
-    options = _parser().parse_args(instructions.arguments)
+    parser = _parser()
+    options = parser.parse_args(instructions.arguments)
     _serve(options, instructions.ownership)
 
 

@@ -205,7 +205,8 @@ class TimedConnection(H11Protocol):
                 headers=[],
                 reason=b"Continue",
             )
-            self.transport.write(self.conn.send(event))
+            sent = self.conn.send(event)
+            self.transport.write(sent)
         self.loop.call_later(_SECONDS_BETWEEN_LOOKS, self._look_for_client)
 
     def _start_time(self) -> None:

@@ -171,7 +171,8 @@ def name_of_base(base_id: str) -> str:
 
     `HuggingFaceTB/SmolLM2-135M` gives `SmolLM2-135M`.
     """
-    last_part = base_id.rstrip("/").rsplit("/", 1)[-1]
+    parts = base_id.rstrip("/").rsplit("/", 1)
+    last_part = parts[-1]
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", last_part)
     name = safe.lstrip("._-")[:128]
     return name or "base"

@@ -50,7 +50,8 @@ class StopStrings:
         lengths = [len(stop) for stop in self._stops]
         # A whole stop string would have been found: at most all but its last character is here.
         longest = max(lengths, default=1) - 1
-        for length in range(min(longest, len(self._held)), 0, -1):
+        longest_held = min(longest, len(self._held))
+        for length in range(longest_held, 0, -1):
             ending = self._held[-length:]
             if any(stop.startswith(ending) for stop in self._stops):
                 return length

@@ -98,7 +98,8 @@ def _check_head(head: bytes) -> None:
 
 def _check_chunk_line(line: bytearray) -> None:
     """Refuse a line, or as much of it as has come."""
-    if len(line) > _LONGEST_CHUNK_LINE:
+    is_too_long = len(line) > _LONGEST_CHUNK_LINE
+    if is_too_long:
         raise h11.LocalProtocolError(
             f"a chunk's size is over {_LONGEST_CHUNK_LINE} bytes long"
         )

@@ -118,13 +118,14 @@ def lineage_of(workspace: Workspace, policy_sha256: str, logical_run: str) -> Li
     root = workspace.root
     dataset = DatasetVersion.read(root / layout.DATASET)
     manifest = root / layout.BASE_MODEL_MANIFEST
+    params = workspace.params.model_dump(mode="json")
     return Lineage(
         dataset=dataset.model_copy(update={"git_revision": workspace.commit}),
         base=BaseModelManifest.read(manifest) if manifest.is_file() else None,
         git_commit=workspace.commit,
         run_id=workspace.run_id,
         logical_run=logical_run,
-        params_sha256=digest_of_json(workspace.params.model_dump(mode="json")),
+        params_sha256=digest_of_json(params),
         policy_sha256=policy_sha256,
         policy_name=load_policy(root / layout.POLICY).gates.name,
         elsewhere=_said_of_training(root),

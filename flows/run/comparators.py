@@ -72,7 +72,8 @@ def find_champion(store: Store, model: str, home: Path) -> ModelVersion | None:
     """
     state = ModelState()
     if was_ever_opened(home):
-        state = read_ledger(home).state().model(model)
+        ledger_state = read_ledger(home).state()
+        state = ledger_state.model(model)
     if state.comparator is not None:
         return released_version(store, state.comparator.release)
     # Everything that served is revoked: whatever holds the alias is no measure of quality.

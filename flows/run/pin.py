@@ -192,7 +192,8 @@ def _add(root: Path, files: Iterator[str], environment: dict[str, str]) -> None:
 
 def _index_file(root: Path, run_id: str) -> Path:
     # Where git keeps its own: beside the folder's index, also of a worktree.
-    path = git(root, "rev-parse", "--git-path", f"assay-index-{run_id}")
+    name = f"assay-index-{run_id}"
+    path = git(root, "rev-parse", "--git-path", name)
     return root / path.strip()
 
 

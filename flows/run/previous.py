@@ -26,7 +26,8 @@ def earlier_outcome(attempt: Attempt, *, registers: bool = True) -> Outcome | No
         return _earlier_champion(attempt)
     # A verdict without its version was cut short between the two: the run goes on.
     version = store.find_version(attempt.model, attempt.logical_run)
-    if registers and run.verdict == "passed" and version is None:
+    has_passed = run.verdict == "passed"
+    if registers and has_passed and version is None:
         return None
     folder = attempt.home / "evidence" / run.run_id
     evidence = store.runs.fetch_evidence(run.run_id, folder)
@@ -65,7 +66,8 @@ def _is_revoked(version: ModelVersion, home: Path) -> bool:
 
 def champion_made_again(root: Path) -> Champion | None:
     """The champion, where training in this workspace made its very adapter again; else None."""
-    champion = ChampionInput.read(root / layout.CHAMPION_INPUT).champion
+    champion_input = ChampionInput.read(root / layout.CHAMPION_INPUT)
+    champion = champion_input.champion
     adapter = Adapter.read(root / layout.ADAPTER)
     if champion is None or _identity(champion.adapter) != _identity(adapter):
         return None

@@ -56,7 +56,8 @@ def place_seen_groups(
 
 def note_scored_groups(workspace: Workspace, model: str) -> None:
     """Keep in the home which groups a candidate is about to be scored on, whatever comes of it."""
-    rows = read_rows(workspace.root / layout.SPLIT / "held_out.jsonl")
+    held_out = workspace.root / layout.SPLIT / "held_out.jsonl"
+    rows = read_rows(held_out)
     known = _scored_groups(workspace.home, model)
     scored = known | {key_of(row.group) for row in rows}
     # In most runs the groups are those of the run before.

@@ -87,7 +87,8 @@ def _check_path(server: TeamServer) -> None:
     answer = server.ask("/api/health")
     # Exactly true, as Prefect says it: a page that answers everything says something else.
     is_well = answer.json() is True
-    if answer.status == 200 and is_well:
+    is_found = answer.status == 200
+    if is_found and is_well:
         base = server.address.rstrip("/")
         right = f"{base}/api"
         raise OperationError(

@@ -82,7 +82,8 @@ def _current_schedules(
     watched_schedules = []
     for schedule in schedules:
         begun = WatchedSchedule(schedule=schedule, since=now)
-        watched_schedules.append(remembered.get(schedule, begun))
+        watched = remembered.get(schedule, begun)
+        watched_schedules.append(watched)
     return tuple(watched_schedules), True
 
 

@@ -188,7 +188,8 @@ def _copy_failed(place: object, fact: str | None) -> OperationError:
 
 def _copy_database(source: Path, target: Path) -> None:
     # Only its owner can read it, from the first byte on.
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT, _PRIVATE)
+    creating = os.O_WRONLY | os.O_CREAT
+    descriptor = os.open(target, creating, _PRIVATE)
     os.close(descriptor)
     uri = f"{source.absolute().as_uri()}?mode=ro"
     with (

@@ -95,7 +95,8 @@ def _copy_home(backup: Backup, folder: Path, into: Path) -> None:
     with progress_bar("restoring", len(names)) as advance:
         for name in names:
             target = into / name.removeprefix(prefix)
-            _copy_file(folder / name, target, backup.files[name])
+            recorded = backup.files[name]
+            _copy_file(folder / name, target, recorded)
             advance(1)
 
 

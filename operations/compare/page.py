@@ -32,7 +32,8 @@ def render_comparison(comparing: Comparing, found: TwoSides) -> str:
         _show_method(comparing),
         section("uncovered", "What this does not say", *map(paragraph, _NOTES)),
     )
-    return frame(f"{heading}: comparison", heading, sections)
+    title = f"{heading}: comparison"
+    return frame(title, heading, sections)
 
 
 def summarise(found: TwoSides) -> str:
@@ -124,7 +125,8 @@ def _show_changes(
     # A section that is left out would look like one that was forgotten.
     if not changes:
         return section(way, title, paragraph("No prompt did."))
-    return section(way, title, *_boxes(comparing, found, changes))
+    boxes = _boxes(comparing, found, changes)
+    return section(way, title, *boxes)
 
 
 def _boxes(

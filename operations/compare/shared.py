@@ -63,7 +63,8 @@ def find_shared(first: EvidenceTable, second: EvidenceTable) -> Shared:
         if name not in places:
             continue
         # Other references make another question of it: a score would be of something else.
-        if of_first[name] != of_second[name]:
+        is_changed = of_first[name] != of_second[name]
+        if is_changed:
             changed += 1
             continue
         names.append(name)

@@ -42,8 +42,9 @@ def to_markdown(report: GateReport) -> str:
     if report.differences:
         mark = _MARKS["rejected"]
     sentence = plain(report.sentence)
+    heading = f"### {mark} {sentence}"
     lines = [
-        f"### {mark} {sentence}",
+        heading,
         "",
         *_difference_lines(report.differences),
         *_rule_lines(report.findings),

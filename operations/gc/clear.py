@@ -57,7 +57,8 @@ def grounds_of(project: Project, uri: str, retention: Retention) -> Grounds:
     """Read what decides; the error of a ledger that does not verify, or of MLflow, ends it here."""
     retained = Retained(uri)
     references = what_stays(project.home, retained)
-    return Grounds(project, retention, references, retained, time.time())
+    now = time.time()
+    return Grounds(project, retention, references, retained, now)
 
 
 def survey(grounds: Grounds) -> tuple[Item, ...]:
@@ -79,7 +80,8 @@ def clear(project: Project, uri: str, retention: Retention) -> tuple[Item, ...]:
         # Read under the lock: a run may have ended just before.
         grounds = grounds_of(project, uri, retention)
         items = survey(grounds)
-        with progress_bar("clearing up", len(items)) as advance:
+        bar = progress_bar("clearing up", len(items))
+        with bar as advance:
             for item in items:
                 _remove(grounds, item)
                 advance(1)
@@ -107,7 +109,9 @@ def report(items: Sequence[Item], *, applied: bool) -> str:
         items_of_kind = [item for item in items if item.kind == kind.name]
         lines.append(_row(kind.name, items_of_kind))
     removed = _without_reason(items)
-    lines.append(f"{'in all':<26}{len(removed):>10}{_space(removed):>12}")
+    count = len(removed)
+    space = _space(removed)
+    lines.append(f"{'in all':<26}{count:>10}{space:>12}")
     # The command's name suggests that it has deleted something.
     if removed and not applied:
         lines.append("Nothing was touched. `assay gc --apply` removes it.")

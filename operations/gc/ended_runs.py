@@ -32,7 +32,8 @@ def kept_commits(grounds: Grounds) -> set[str]:
     """Give the commits of the runs whose refs stay."""
     kept_runs = {item.name for item in refs(grounds) if item.kept is not None}
     commits: set[str] = set()
-    for run_id, commits_by_ref in run_refs(grounds.project.root).items():
+    refs_by_run = run_refs(grounds.project.root)
+    for run_id, commits_by_ref in refs_by_run.items():
         if run_id in kept_runs:
             commits.update(commits_by_ref.values())
     return commits

@@ -241,7 +241,8 @@ def _link_to_rows(request: InitRequest, root: Path) -> Mapping[Path, Path]:
     name = stored_name("rows", request.data)
     link = (root / layout.RAW / name).absolute()
     target = os.path.abspath(request.data.expanduser())  # noqa: PTH100
-    return {link: Path(os.path.relpath(target, link.parent))}
+    relative = os.path.relpath(target, link.parent)
+    return {link: Path(relative)}
 
 
 def _leads_to(link: Path, target: Path) -> bool:

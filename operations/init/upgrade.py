@@ -157,7 +157,8 @@ def _compare_params(root: Path, fresh: str) -> tuple[FileChange, ...]:
         return (_change(_PARAMS, "extended", current, extended),)
     # Of another layout than ours, such as `lora: {r: 4}`: a person adds these.
     lines = [f"# lacks {name}: {json.dumps(value)}" for name, value in missing.items()]
-    hints = "\n".join([current.rstrip("\n"), *lines, ""])
+    present = current.rstrip("\n")
+    hints = "\n".join([present, *lines, ""])
     return (_change(_PARAMS, "edited", current, hints),)
 
 

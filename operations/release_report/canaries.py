@@ -95,12 +95,13 @@ def _share(name: str) -> Measure:
 
     def measure(side: SideCounts) -> float | None:
         # No share yet, and not zero: a side that was asked nothing made no errors.
-        if side.requests == 0:
+        requests = side.requests
+        if requests == 0:
             return None
         count: int = getattr(side, name)
         # A file that was edited may hold more than there were, also more than a float can.
-        among = min(count, side.requests)
-        return 100 * among / side.requests
+        among = min(count, requests)
+        return 100 * among / requests
 
     return measure
 

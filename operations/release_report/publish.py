@@ -52,7 +52,8 @@ def make_page(judgement: "Judgement") -> str:
     """The page of a judged version, with the ledger's entries about it."""
     history = read_history(judgement.version.name)
     home = find_project(Settings().home).home
-    return render_page(collect_facts(judgement, history, home))
+    facts = collect_facts(judgement, history, home)
+    return render_page(facts)
 
 
 def file_name(version: ModelVersion) -> str:

@@ -37,8 +37,8 @@ def show_events(facts: Facts) -> str:
         )
     titles = ("entry", "at", "what", "by", "reason")
     parts = []
-    if len(events) > len(shown_events):
-        earlier = len(events) - len(shown_events)
+    earlier = len(events) - len(shown_events)
+    if earlier > 0:
         parts.append(paragraph(f"{earlier} earlier entries: `assay history`."))
     if rows:
         parts.append(table("Entries of the ledger, oldest first", titles, rows))

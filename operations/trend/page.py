@@ -37,7 +37,8 @@ def summarise(trend: Trend) -> str:
     first = format_time(trend.runs[0].at)
     last = format_time(trend.runs[-1].at)
     changes = len(trend.marks)
-    text = f"{len(trend.runs)} runs from {first} to {last}; what serves changed {changes} times."
+    runs = len(trend.runs)
+    text = f"{runs} runs from {first} to {last}; what serves changed {changes} times."
     # A gap in the picture has to be told from a time without runs.
     if trend.left_out:
         text += f" {trend.left_out} runs did not log {trend.metric}."

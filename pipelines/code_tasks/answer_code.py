@@ -33,7 +33,8 @@ def _code_in(answer: str, task: CodeTask) -> str:
 def _defines(code: str, task: CodeTask) -> bool:
     # At the start of a line: a method or an inner function of that name is another.
     name = re.escape(task.entry_point)
-    found = re.search(rf"^def {name}\b", code, re.MULTILINE)
+    definition = rf"^def {name}\b"
+    found = re.search(definition, code, re.MULTILINE)
     return found is not None
 
 

@@ -131,5 +131,6 @@ def _unknown(name: str) -> ParameterError:
     hint = f"Did you mean {near[0]}?" if near else f"There are: {names}."
     # Not for a path, which could never be one.
     if is_own_name(name):
-        hint += f" Your own would be metrics/{name}.py."
+        own_file = f"metrics/{name}.py"
+        hint += f" Your own would be {own_file}."
     return ParameterError(f"There is no metric {name}. {hint}")

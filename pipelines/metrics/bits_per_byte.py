@@ -23,7 +23,8 @@ class BitsPerByte:
 
     def row_statistics(self, row: ScoredRow) -> tuple[float, ...]:
         """Bits and bytes of the row's references."""
-        nats = sum(loss.nats for loss in row.losses)
+        nats_of_references = [loss.nats for loss in row.losses]
+        nats = sum(nats_of_references)
         bits = nats / math.log(2)
         utf8_bytes = float(_utf8_bytes(row))
         return bits, utf8_bytes

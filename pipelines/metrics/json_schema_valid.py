@@ -107,7 +107,8 @@ def _unique_items(
     if is_asked is not True or not isinstance(document, list):
         return
     distinct = {_hashable(entry) for entry in document}
-    if len(distinct) < len(document):
+    has_repeated = len(distinct) < len(document)
+    if has_repeated:
         yield ValidationError("an entry is there twice")
 
 

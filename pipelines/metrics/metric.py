@@ -107,7 +107,8 @@ def describe_unfit(
     """
     unfit = 0
     for texts in references:
-        if not all(is_fit(text) for text in texts):
+        are_fit = all(is_fit(text) for text in texts)
+        if not are_fit:
             unfit += 1
     total = len(references)
     if not is_half(unfit, total):

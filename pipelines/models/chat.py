@@ -177,7 +177,8 @@ class ChatEncoder:
     def _encode_completion(self, messages: Sequence[Message], answer: str) -> Example:
         prompt = _join(messages)
         prompt_ids = self._encode_plain(prompt)
-        whole_ids = self._encode_plain(prompt + answer)
+        conversation = prompt + answer
+        whole_ids = self._encode_plain(conversation)
         return prompt_ids, _cut(prompt_ids, whole_ids, self._encode_text, answer)
 
     def _encode_turn(

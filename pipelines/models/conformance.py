@@ -275,5 +275,6 @@ def _measure_difference(answers: _Answers) -> float:
     pairs = zip(answers.losses_together, answers.losses_alone, strict=True)
     for together, alone in pairs:
         scale = max(1.0, abs(alone))
-        shares.append(abs(together - alone) / scale)
+        difference = abs(together - alone)
+        shares.append(difference / scale)
     return max(shares)

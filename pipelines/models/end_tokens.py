@@ -39,8 +39,9 @@ def find_end_tokens(
     highest = max(tokenizer.get_vocab().values(), default=-1)
     listed = _read_listed(folder, highest)
     named: list[int] = []
-    if tokenizer.eos_token_id is not None:
-        named.append(int(tokenizer.eos_token_id))
+    end_of_sequence = tokenizer.eos_token_id
+    if end_of_sequence is not None:
+        named.append(int(end_of_sequence))
     ids = _encode(tokenizer, after_answer)
     control_ids = _list_control_ids(tokenizer)
     written = _find_first(ids, control_ids.union(named, listed))

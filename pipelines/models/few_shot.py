@@ -53,7 +53,8 @@ def count_free_tokens(
     for prompt in prompts:
         longest = count_longest_reference(encoder, prompt)
         prompt_tokens = len(encoder.prompt_ids(prompt.messages))
-        needs.append(prompt_tokens + max(longest, params.max_new_tokens))
+        answer_tokens = max(longest, params.max_new_tokens)
+        needs.append(prompt_tokens + answer_tokens)
     return language.context_tokens - max(needs)
 
 

@@ -43,7 +43,8 @@ class IncrementalText:
         tokens = [*self._context, *self._pending]
         whole = self._decode(tokens)
         context = self._decode(self._context)
-        return whole[len(context) :]
+        context_length = len(context)
+        return whole[context_length:]
 
     def _commit(self, text: str) -> str:
         # Tokens that gave text are the context of the next ones; older tokens are not needed.

@@ -56,7 +56,8 @@ class Markup:
     def join(self, written: Sequence[str]) -> str:
         """Put the template's pieces around what stands at each place."""
         parts = [self.pieces[0]]
-        for text, piece in zip(written, self.pieces[1:], strict=True):
+        following = self.pieces[1:]
+        for text, piece in zip(written, following, strict=True):
             parts += [text, piece]
         return "".join(parts)
 

@@ -170,7 +170,8 @@ def _plain(language: LanguageModel, sentence: str) -> tuple[Ids, Ids]:
     encoding = tokenizer(sentence, add_special_tokens=False, split_special_tokens=True)
     first = tokenizer.bos_token_id
     start = language.encoder.end_id if first is None else first
-    return [int(start)], list(encoding["input_ids"])
+    text_ids = encoding["input_ids"]
+    return [int(start)], list(text_ids)
 
 
 def _continue_rows(probed: Probed, questions: Questions) -> tuple[Continuation, ...]:

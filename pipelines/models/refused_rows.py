@@ -20,5 +20,6 @@ def _name(subject: Row | Prompt) -> str:
     if isinstance(subject, Row):
         return f"Row {subject.number} ({subject.id})"
     # A prompt stands for all rows that ask it, and has no number.
-    beginning = text_of(subject.messages)[:40]
+    text = text_of(subject.messages)
+    beginning = text[:40]
     return f"Held-out prompt {subject.id} ({beginning!r})"

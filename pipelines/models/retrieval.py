@@ -78,7 +78,8 @@ class Retriever:
 
     def before(self, prompt: Prompt, params: GenerationParams) -> list[Row]:
         """The rows before a prompt, most similar first: as many as fit beside its answer."""
-        longest = count_longest_reference(self.language.encoder, prompt)
+        encoder = self.language.encoder
+        longest = count_longest_reference(encoder, prompt)
         room_for_answer = max(longest, params.max_new_tokens)
         return self._fit(prompt.messages, room_for_answer)
 

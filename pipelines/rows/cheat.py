@@ -118,7 +118,8 @@ def describe(comment: list[str]) -> str:
     # "To list files:" is the wish "list files".
     wish = re.sub(r"^to\s+", "", paragraph, flags=re.IGNORECASE)
     wish = wish.strip(" :.")
-    if len(wish) > MAX_DESCRIPTION:
+    is_too_long = len(wish) > MAX_DESCRIPTION
+    if is_too_long:
         return ""
     return wish
 

@@ -22,7 +22,8 @@ def digest_content(prompt: str, references: Sequence[str]) -> str:
     numbers = set(_NUMBER.findall(prompt))
     answers = [_remove_numbers(reference, numbers) for reference in references]
     expected = {_fold_words(answer) for answer in answers}
-    question = _fold_words(_NUMBER.sub("", prompt))
+    without_numbers = _NUMBER.sub("", prompt)
+    question = _fold_words(without_numbers)
     # A prompt of numbers alone, or of signs alone, is still some content.
     if not question:
         question = _fold_words(prompt) or normalise_text(prompt)

@@ -65,7 +65,8 @@ def read_records(path: Path, how: ReadAs | None = None) -> OpenFile:
         if not stream.read(1):
             return OpenFile(iter(()), ())
         plan = plan_file(path, stream, how)
-    return OpenFile(_read_file(path, plan.reader), plan.notes(path, packing))
+    records = _read_file(path, plan.reader)
+    return OpenFile(records, plan.notes(path, packing))
 
 
 def describe_lost_characters(quarantine: Sequence[QuarantinedRow]) -> tuple[str, ...]:

@@ -191,7 +191,8 @@ class EvidenceTable:
     def _column(self, name: str) -> list[Any]:
         """One column; of nothing where an older file lacks it."""
         with whole_file(self.path):
-            if name == "content" and name not in self._names:
+            is_lacking = name == "content" and name not in self._names
+            if is_lacking:
                 return [None] * len(self._column("system"))
             values: list[Any] = self._array(name).to_pylist()
         return values
@@ -233,6 +234,7 @@ def _answer_of(record: dict[str, Any]) -> Answer:
     )
     texts = (answer.prompt_id, answer.group, answer.prediction, *answer.references)
     # A file may hold nulls or numbers where this one says texts.
-    if not all(isinstance(text, str) for text in texts):
+    are_texts = all(isinstance(text, str) for text in texts)
+    if not are_texts:
         raise TypeError("a text is none")
     return answer

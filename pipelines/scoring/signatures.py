@@ -34,7 +34,8 @@ def signature_of(
     # Signatures of older evidence name no base, and must stay equal to these.
     if maker.base_digest == own.base_digest:
         return signature
-    return f"{signature}|base:{maker.base_digest[:_DIGITS]}"
+    base = maker.base_digest[:_DIGITS]
+    return f"{signature}|base:{base}"
 
 
 def is_comparable(

@@ -91,7 +91,8 @@ def _summarise(report: BiasReport) -> str:
     # Said again where they are compared: nothing merges them.
     near = find_near_groups(group.group for group in report.groups)
     remarks = [f"; probably one group: {', '.join(names)}" for names in near]
-    return f"{_summarise_difference(report)}{''.join(remarks)}"
+    difference = _summarise_difference(report)
+    return f"{difference}{''.join(remarks)}"
 
 
 def _summarise_difference(report: BiasReport) -> str:

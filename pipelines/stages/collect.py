@@ -150,7 +150,8 @@ def _digest_source(path: Path) -> str:
 
 def _open_source(source: RowSource, data: DataParams) -> OpenFile:
     if source.kind == "cheat":
-        return OpenFile(read_cheat_rows(source.rows), notes=())
+        rows = read_cheat_rows(source.rows)
+        return OpenFile(rows, notes=())
     return read_records(source.rows, ReadAs.of(data))
 
 

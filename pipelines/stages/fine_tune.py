@@ -639,20 +639,21 @@ def _save_adapter(
     """Write the weights and describe them; `TrainingDidNothing` where they did not learn."""
     folder = places.out / "adapter"
     state = trainer.state
+    base = start.base
     train_losses, dev_losses = _read_losses(state, course.first_dev_loss)
     moved = _measure_movement(trainer.model)
     _check_learning(state.global_step, moved, train_losses, dev_losses)
     # Only what has learned something is written.
-    _save_weights(trainer.model, folder, start.base)
+    _save_weights(trainer.model, folder, base)
     files = folder_digests(folder)
     return Adapter(
         folder=folder.as_posix(),
         files=files,
         sha256=digest_of_files(files),
-        base_id=start.base.id,
-        base_revision=start.base.revision,
-        base_digest=start.base.digest,
-        chat_template_sha256=start.base.chat_template_sha256,
+        base_id=base.id,
+        base_revision=base.revision,
+        base_digest=base.digest,
+        chat_template_sha256=base.chat_template_sha256,
         lora=lora,
         steps=state.global_step,
         train_loss=train_losses[-1],

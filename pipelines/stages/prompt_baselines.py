@@ -114,7 +114,8 @@ def choose_retriever(
 ) -> tuple[Retriever, dict[int, float]]:
     """Choose how many similar rows stand before a prompt: as many as make dev rows likeliest."""
     losses = choose_count(index, asked, dev, params)
-    retriever = Retriever(index, asked.language, best_count(losses))
+    count = best_count(losses)
+    retriever = Retriever(index, asked.language, count)
     return retriever, losses
 
 

@@ -357,7 +357,8 @@ def _separate_rows(
         # Also without a reason of the suite: what is not a whole row goes no further.
         if position in reasons or row is None:
             row_reasons = reasons.get(position, ("not a whole row",))
-            failing.append(_quarantine(record, row_reasons))
+            quarantined = _quarantine(record, row_reasons)
+            failing.append(quarantined)
         else:
             rows_left[name].append(row)
     return rows_left, failing

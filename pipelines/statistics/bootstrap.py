@@ -127,7 +127,8 @@ def without_each(metric: Metric, own: FloatArray, other: FloatArray) -> FloatArr
     """How much better `own` is than `other` without each cluster in turn, shape (groups,)."""
     both = np.hstack([own, other])
     _refuse_unfit(both)
-    return _differences(metric, both.sum(axis=0) - both)
+    total = both.sum(axis=0)
+    return _differences(metric, total - both)
 
 
 def expanded_tail(tail: float, clusters: int) -> float:
@@ -187,7 +188,8 @@ def _score(metric: Metric, sums: FloatArray) -> FloatArray:
 def _percentiles(values: FloatArray, tail: float, clusters: int) -> tuple[float, float]:
     low_tail = expanded_tail(tail, clusters)
     high_tail = 1 - low_tail
-    low, high = np.quantile(values, [low_tail, high_tail])
+    probabilities = [low_tail, high_tail]
+    low, high = np.quantile(values, probabilities)
     return float(low), float(high)
 
 

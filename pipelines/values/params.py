@@ -490,7 +490,8 @@ def _assign(document: dict[str, Any], dotted: str, setting: Any) -> None:
     # Only fields that exist: a misspelt one would change nothing, and nobody would notice.
     is_known = isinstance(table, dict) and (field in table or _is_left_out(dotted))
     if not is_known:
-        hint = _hint(dotted, parameter_names(document))
+        names = parameter_names(document)
+        hint = _hint(dotted, names)
         raise ParameterError(f"There is no parameter {dotted}. {hint}")
     table[field] = setting
 
@@ -503,7 +504,8 @@ def _is_left_out(dotted: str) -> bool:
         known = getattr(model, "model_fields", {})
         model = known[section].annotation if section in known else None
     fields = getattr(model, "model_fields", {})
-    return field in fields and fields[field].exclude_if is not None
+    declared = fields.get(field)
+    return declared is not None and declared.exclude_if is not None
 
 
 def _hint(dotted: str, known: list[str]) -> str:

@@ -74,7 +74,8 @@ class Confirmation(Value):
         are_there = [part is not None for part in parts]
         # A comparison without its rows could not be checked by anybody.
         is_whole = all(are_there) and not self.missing
-        is_reason = not any(are_there) and bool(self.missing)
+        is_empty = not any(are_there)
+        is_reason = is_empty and bool(self.missing)
         if not (is_whole or is_reason):
             raise ValueError("neither a whole confirmation nor a reason for none")
         return self

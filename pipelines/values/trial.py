@@ -289,7 +289,8 @@ def _check_one_for_each(
     # Subtraction of counters keeps what is positive.
     missing = expected_counts - actual_counts
     surplus = actual_counts - expected_counts
-    for fact, entries in (("missing", missing), ("too many", surplus)):
+    differences = (("missing", missing), ("too many", surplus))
+    for fact, entries in differences:
         if entries:
             example = next(iter(entries))
             raise IncompleteGeneration(

@@ -170,7 +170,8 @@ def export(ledger: Ledger, into: Path, *, with_texts: bool = False) -> Head:
     head = follow(None, entries).head
     lines: list[dict[str, Any]] = [{"entry": _document(entry)} for entry in entries]
     if with_texts:
-        texts = sorted(_checked_texts(ledger).items())
+        checked = _checked_texts(ledger)
+        texts = sorted(checked.items())
         lines += [{"text": text, "sha256": digest} for digest, text in texts]
     # The head is the last line, so that a file that was cut is noticed.
     lines.append({"head": head.model_dump()})

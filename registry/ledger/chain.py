@@ -33,7 +33,8 @@ def entry_hash(entry: Entry) -> str:
     `LedgerError` where the entry holds a number that canonical JSON has no form for.
     """
     document = _hashed_part(entry)
-    return _sha256(canonical_json(document))
+    canonical = canonical_json(document)
+    return _sha256(canonical)
 
 
 def is_hashed(entry: Entry) -> bool:

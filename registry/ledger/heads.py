@@ -145,10 +145,11 @@ class SealedRecord(Value):
 
     def is_sealed_by(self, publics: frozenset[str]) -> bool:
         """Whether one of those public keys sealed it."""
-        if self.seal.public not in publics:
+        seal = self.seal
+        if seal.public not in publics:
             return False
         digest = _digest("head record", self.record)
-        return self.seal.is_of(digest)
+        return seal.is_of(digest)
 
 
 class RemoteRecord(Value):
@@ -242,7 +243,8 @@ def write_record(
     record = HeadRecord.of(ledger_state).with_revoked(also)
     sealed = SealedRecord.sign(record, key)
     text = sealed.model_dump_json(indent=1)
-    write_private(record_file(home), text + "\n")
+    path = record_file(home)
+    write_private(path, text + "\n")
 
 
 def _may_replace(
@@ -307,7 +309,8 @@ def read_memory(home: Path) -> Memory | None:
     if not path.is_file():
         return None
     memory = _parse_memory(path)
-    has_key = endpoint_key_file(home).exists()
+    key_file = endpoint_key_file(home)
+    has_key = key_file.exists()
     # An unsigned memory counts only in a home in which no endpoint ever had a key: a version of
     # Assay that sealed nothing wrote it.
     if memory.seal is None and not has_key:
@@ -315,7 +318,7 @@ def read_memory(home: Path) -> Memory | None:
     if memory.seal is None:
         raise _foreign_memory(path, "has no signature")
     if not has_key:
-        fact = f"is signed, and {endpoint_key_file(home)} is missing"
+        fact = f"is signed, and {key_file} is missing"
         raise _foreign_memory(path, fact)
     # The public key inside the file proves nothing: anybody can seal with a key of his own.
     public = public_bytes(load_endpoint_key(home)).hex()

@@ -252,7 +252,8 @@ def begin_with(text: str, description: str) -> str:
     _, is_there, card = description.partition(_END_OF_DESK)
     rest = card if is_there else f"\n\n---\n\n{description}"
     # The mark must never be cut: the next text would take this one for the card.
-    beginning = text.rstrip()[:_LONGEST_DESK]
+    desk = text.rstrip()
+    beginning = desk[:_LONGEST_DESK]
     page = f"{beginning}\n\n{_END_OF_DESK}{rest}"
     return page[:_LONGEST_PAGE]
 

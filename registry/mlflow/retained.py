@@ -167,7 +167,8 @@ def _has_ended_refused(run: "Run") -> bool:
     # A run without an end may still be writing its evidence.
     verdict = run.data.tags.get(VERDICT)
     has_ended = bool(run.info.end_time)
-    return has_ended and verdict in _REFUSED
+    was_refused = verdict in _REFUSED
+    return has_ended and was_refused
 
 
 def _parse_refused(run: "Run", size: int) -> RefusedRun:

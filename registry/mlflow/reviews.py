@@ -119,7 +119,8 @@ class Reviews:
                 traces.get_trace_info(shown.item.id)
             except MlflowException:
                 traces.start_trace(_describe(experiment, shown))
-                traces.log_spans(experiment, [_span(shown)])
+                span = _span(shown)
+                traces.log_spans(experiment, [span])
 
         self._mlflow.attempt(log)
 
@@ -212,11 +213,12 @@ def _seen(trace: Any) -> Seen:
         turns = span.inputs["messages"]
         messages = map(Message.model_validate, turns)
         said = choice["message"]
+        info = trace.info
         return Seen(
             messages=tuple(messages),
             answer=said["content"],
-            asked_preview=str(trace.info.request_preview),
-            answer_preview=str(trace.info.response_preview),
+            asked_preview=str(info.request_preview),
+            answer_preview=str(info.response_preview),
         )
     # Anybody may have written anything there: whatever it is, it was not sealed.
     except (AttributeError, KeyError, TypeError, ValueError):

@@ -64,7 +64,8 @@ def accept_head(
     `ReleaseError` where all that is known agrees with the ledger: there is nothing to accept.
     """
     initial_state = ledger.state()
-    doubt = _examine(ledger, initial_state, tuple(heads))
+    known = tuple(heads)
+    doubt = _examine(ledger, initial_state, known)
     # Known before anything is entered: a needless acceptance would hide a later loss.
     missing = _next_missing_revocation(initial_state, doubt.proven)
     if not doubt.is_doubted and missing is None:
@@ -74,8 +75,9 @@ def accept_head(
         )
     ledger_state = _enter(ledger, initial_state, doubt, request)
     # The record comes last: while it is old, the next call still sees the doubt and completes it.
-    write_record(ledger.home, ledger_state, load_key(ledger.home), also=doubt.proven)
-    _forget_damage(ledger.home)
+    home = ledger.home
+    write_record(home, ledger_state, load_key(home), also=doubt.proven)
+    _forget_damage(home)
     return AcceptedHead(
         generation=ledger_state.head.generation,
         lost=doubt.lost,

@@ -147,7 +147,8 @@ def describe_approvals(target: Target, ledger_state: LedgerState) -> str:
         for approval in approvals_of(target, ledger_state)
         if _is_current(approval, target, ledger_state)
     ]
-    return "; ".join(sentences) or "nobody's approval stands"
+    approvals = "; ".join(sentences)
+    return approvals or "nobody's approval stands"
 
 
 def _stands(target: Target, request: ChangeRequest, ledger_state: LedgerState) -> bool:

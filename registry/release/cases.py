@@ -87,10 +87,11 @@ class Cases:
 
     def _put(self, case: Case) -> None:
         end = case.end
+        begun = case.entry
         if end is None:
-            self._open[case.entry] = case
+            self._open[begun] = case
             return
-        self._open.pop(case.entry, None)
+        self._open.pop(begun, None)
         # What was shown before must not be shown once more.
         was_shown = end.entry <= self._after
         if not was_shown:

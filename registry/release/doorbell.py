@@ -43,7 +43,8 @@ def publish_address(home: Path, url: str) -> None:
     path = address_file(home)
     # The folder is the controller's own.
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_private(path, json.dumps({"url": url}))
+    content = json.dumps({"url": url})
+    write_private(path, content)
 
 
 def withdraw_address(home: Path) -> None:

@@ -97,7 +97,8 @@ def _pair(own: Evidence, challenger: Evidence, project: Path | None) -> Evidence
     own_rows: list[EvidenceRow] = []
     champion_rows: list[EvidenceRow] = []
     for row in own.rows["adapter"]:
-        other = other_rows.get(_question(row))
+        question = _question(row)
+        other = other_rows.get(question)
         if other is not None:
             own_rows.append(row)
             champion_rows.append(_as_champion(other, row))

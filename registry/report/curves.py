@@ -123,6 +123,7 @@ def _steps(steps: Sequence[Step], times: Scale) -> Iterator[str]:
     bottom = _HEIGHT - _BOTTOM
     for step in steps:
         x = times.at(step.seconds)
-        yield f'<path class="margin" d="M{x} {_TOP}V{bottom}"/>'
+        line = f"M{x} {_TOP}V{bottom}"
+        yield f'<path class="margin" d="{line}"/>'
         name = shown(step.name)
         yield f'<text class="soft" x="{x + 3}" y="{_HEIGHT - 8}">{name}</text>'

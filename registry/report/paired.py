@@ -54,7 +54,8 @@ def prompt_differences(
 def prompt_scores(evidence: EvidenceTable, metric: str, system: System) -> FloatArray:
     """The metric of each prompt alone, shape (prompts,)."""
     statistics = evidence.statistics(system, metric)
+    definition = evidence.metric_named(metric)
     # One prompt may have no n-grams or a loss beyond what a float holds.
     with np.errstate(all="ignore"):
-        scores = evidence.metric_named(metric).corpus(statistics)
+        scores = definition.corpus(statistics)
     return np.asarray(scores, dtype=np.float64)

@@ -87,7 +87,8 @@ def draw_lines(lines: Sequence[Line], title: str, margin: float | None = None) -
     if margin is not None:
         parts.append(_vertical(scale.at(-margin), bottom, "margin"))
     for number, line in enumerate(lines):
-        middle = _TOP + _ROW * number + _ROW / 2
+        top = _TOP + _ROW * number
+        middle = top + _ROW / 2
         parts += _interval(line, scale, middle)
     parts += _ticks(scale, bottom)
     return _svg(title, bottom + _BOTTOM, parts)

@@ -84,8 +84,10 @@ def _against_systems(scored: Scored, metric: str) -> str:
     rows = []
     for each in comparisons:
         bounds = f"bounds {each.low:+.3g} to {each.high:+.3g}"
-        rows.append(f"{each.against} {each.difference:+.3g}, {bounds}")
-    words = f"Difference in {metric}, positive is better: {'; '.join(rows)}."
+        difference = f"{each.against} {each.difference:+.3g}"
+        rows.append(f"{difference}, {bounds}")
+    listed = "; ".join(rows)
+    words = f"Difference in {metric}, positive is better: {listed}."
     if margin is not None:
         words += f" Dashed: {margin:g} may be lost."
     picture = draw_intervals(comparisons, margin, words)

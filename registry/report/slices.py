@@ -175,6 +175,7 @@ def _by_length(characters: tuple[int, ...]) -> Iterator[Slice]:
 def _row(each: Slice, whole: Pair, policy: ScreenPolicy) -> tuple[str, ...]:
     places = each.places
     pair = whole.part(places)
+    metric = pair.metric
     names = set(pair.clusters)
     clusters = len(names)
     prompts = len(places)
@@ -191,8 +192,8 @@ def _row(each: Slice, whole: Pair, policy: ScreenPolicy) -> tuple[str, ...]:
         cut(each.name, LONGEST_CELL),
         str(prompts),
         str(clusters),
-        _score(pair.metric, pair.own),
-        _score(pair.metric, pair.other),
+        _score(metric, pair.own),
+        _score(metric, pair.other),
         shown(difference),
         shown(bounds),
     )

@@ -82,7 +82,8 @@ def _marks(marks: Sequence[Mark], times: Scale) -> Iterator[str]:
     bottom = _HEIGHT - _BOTTOM
     for mark in marks:
         x = times.at(mark.at.timestamp())
-        yield f'<path class="margin" d="M{x} {_TOP}V{bottom}"/>'
+        line = f"M{x} {_TOP}V{bottom}"
+        yield f'<path class="margin" d="{line}"/>'
         if len(marks) <= _MOST_NAMED:
             name = shown(mark.name)
             yield f'<text class="soft" x="{x + 3}" y="{_TOP + 4}">{name}</text>'

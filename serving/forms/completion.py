@@ -114,10 +114,11 @@ class CompletionForm:
         return self._completion([choice])
 
     def _echo(self, number: int) -> str:
-        if not self._options.echoes:
+        options = self._options
+        if not options.echoes:
             return ""
         # Texts of one prompt follow each other.
-        place = number // self._options.repeats
+        place = number // options.repeats
         return self._prompts[place]
 
     def _completion(

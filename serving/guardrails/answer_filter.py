@@ -117,7 +117,8 @@ class AnswerFilter:
     @property
     def _is_refused_whole(self) -> bool:
         filters = self._filters.values()
-        refused = sum(each.refused_for != "" for each in filters)
+        are_refused = [each.refused_for != "" for each in filters]
+        refused = sum(are_refused)
         return refused >= self._choices
 
     def _change_whole(self, choice: dict[str, Any]) -> bool:
@@ -147,7 +148,8 @@ class AnswerFilter:
     def _put(self, choice: dict[str, Any], text: str, passed: str) -> bool:
         # They spell out tokens, also those that are held back.
         has_logprobs = choice.get("logprobs") is not None
-        if passed == text and not has_logprobs:
+        is_unchanged = passed == text
+        if is_unchanged and not has_logprobs:
             return False
         holder, name = text_place(choice)
         holder[name] = passed

@@ -92,8 +92,9 @@ class RequestRules(Settable):
 
     def _patterns(self) -> Iterator[Pattern]:
         # Secrets first: where one holds an address of mail, it is a secret as a whole.
-        if self.secret is not None:
-            yield from secret_patterns(self.secret)
+        on_secret = self.secret
+        if on_secret is not None:
+            yield from secret_patterns(on_secret)
         for kind in KINDS:
             action = getattr(self, kind)
             if action is not None:

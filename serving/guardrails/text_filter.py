@@ -129,7 +129,8 @@ def _whole_matches_end(scanned: Scan) -> int:
     """Up to where text may be given out without cutting a match in two."""
     end = scanned.decided
     for match in reversed(scanned.matches):
-        if match.start < end < match.end:
+        would_be_cut = match.start < end < match.end
+        if would_be_cut:
             end = match.start
     return end
 

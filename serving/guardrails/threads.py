@@ -34,7 +34,8 @@ class AbandonableThreads:
         """What the function gives or raises. Cancelled while it waits, it is never called."""
         future: Future[Result] = Future()
         called = partial(function, *arguments, **options)
-        self._begin(partial(_fulfil, future, called))
+        fulfil = partial(_fulfil, future, called)
+        self._begin(fulfil)
         return await asyncio.wrap_future(future)
 
     def _begin(self, work: Callable[[], None]) -> None:

@@ -70,9 +70,10 @@ class Exchange:
 
     def take(self, message: Message) -> None:
         """A message of the answer, just before it is sent to the client."""
-        if message["type"] == "http.response.start":
+        kind = message["type"]
+        if kind == "http.response.start":
             self._take_head(message)
-        elif message["type"] == "http.response.body":
+        elif kind == "http.response.body":
             self._take_body(message)
 
     def fail(self) -> None:

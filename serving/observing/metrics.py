@@ -171,11 +171,13 @@ class Metrics:
             return
         # A stream without text is measured by its end, like any other answer.
         self._latency.labels(*by_release).observe(exchange.seconds)
-        if exchange.is_stream and exchange.first_seconds is not None:
-            self._first_token.labels(*by_release).observe(exchange.first_seconds)
+        first_seconds = exchange.first_seconds
+        if exchange.is_stream and first_seconds is not None:
+            self._first_token.labels(*by_release).observe(first_seconds)
         reason = self._bounded(facts.finish_reason or "none")
         self._finished.labels(*by_release, reason).inc()
-        self._prompt_tokens.labels(*by_release).inc(facts.prompt_tokens or 0)
+        prompt_tokens = facts.prompt_tokens or 0
+        self._prompt_tokens.labels(*by_release).inc(prompt_tokens)
         if facts.completion_tokens is not None:
             self._completion_tokens.labels(*by_release).inc(facts.completion_tokens)
         else:
@@ -212,7 +214,8 @@ class _Collected:
             ("assay_requests_in_flight", "Requests that are answered now.", in_flight),
             ("assay_requests_waiting", "Of them, those without any text yet.", waiting),
         ):
-            Gauge(name, text, registry=registry).set(count)
+            gauge = Gauge(name, text, registry=registry)
+            gauge.set(count)
         yield from registry.collect()
 
 

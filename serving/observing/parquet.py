@@ -115,4 +115,5 @@ def _schema_of(columns: Mapping[str, Kind]) -> Any:
         "boolean": pa.bool_(),
     }
     fields = [(name, types[kind]) for name, kind in columns.items()]
-    return pa.schema(fields, metadata={"assay.schema": SCHEMA_VERSION})
+    metadata = {"assay.schema": SCHEMA_VERSION}
+    return pa.schema(fields, metadata=metadata)

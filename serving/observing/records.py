@@ -156,7 +156,8 @@ def _prompt_of(body: bytes, texts: Texts) -> str | None:
     prompt = _masked_everywhere(prompt, texts)
     shown = json.dumps(prompt, ensure_ascii=False)
     # Cut, it would be no JSON any more.
-    return shown if len(shown) <= 2 * _LONGEST_TEXT else None
+    fits = len(shown) <= 2 * _LONGEST_TEXT
+    return shown if fits else None
 
 
 def _masked_everywhere(part: Any, texts: Texts) -> Any:

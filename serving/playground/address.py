@@ -42,7 +42,8 @@ def publish_address(home: Path, port: int, *, is_local: bool) -> None:
 def withdraw_address(home: Path) -> None:
     """Say that it ends, where no other playground of the home has said since that it runs."""
     address = _read(home)
-    if address is not None and address.pid == os.getpid():
+    is_own = address is not None and address.pid == os.getpid()
+    if is_own:
         address_file(home).unlink(missing_ok=True)
 
 

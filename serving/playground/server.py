@@ -130,7 +130,8 @@ def _with_headers(send: Send) -> Send:
     """The same `send`, which tells the browser to ask nobody else."""
 
     async def send_with_headers(message: Message) -> None:
-        if message["type"] == "http.response.start":
+        is_start = message["type"] == "http.response.start"
+        if is_start:
             headers = MutableHeaders(scope=message)
             headers.update(_HEADERS)
         await send(message)

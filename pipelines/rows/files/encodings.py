@@ -203,7 +203,8 @@ def _has_structure(whole: bytes, codec: str) -> bool:
     has_quotes = '"' in text
     has_lines = "\n" in text or "\r" in text
     has_fields = any(mark in text for mark in ",;\t|")
-    return has_quotes or (has_lines and has_fields)
+    has_table = has_lines and has_fields
+    return has_quotes or has_table
 
 
 def _judge_lines(path: Path, stream: IO[bytes]) -> Encoding:

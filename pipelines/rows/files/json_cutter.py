@@ -128,13 +128,15 @@ def find_lists(marks: Marks, depth: int = 0) -> Iterator[tuple[str, bool]]:
     before = b""
     key: str | None = None
     for text, mark in marks:
-        before = (before + text)[-_LONGEST_KEY:]
+        so_far = before + text
+        before = so_far[-_LONGEST_KEY:]
         if not mark:
             continue
         # The mark after the opening bracket says what the list holds.
         if key is not None:
             yield key, mark == b"{" and not before.strip()
-        key = _key_of(before) if depth == 1 and mark == b"[" else None
+        begins_list = depth == 1 and mark == b"["
+        key = _key_of(before) if begins_list else None
         before = b""
         depth = _follow(depth, mark)
         if depth == 0:
@@ -147,7 +149,8 @@ def enter_list(marks: Marks, key: str) -> None:
     before = b""
     depth = 0
     for text, mark in marks:
-        before = (before + text)[-_LONGEST_KEY:]
+        so_far = before + text
+        before = so_far[-_LONGEST_KEY:]
         if depth == 1 and mark == b"[" and _key_of(before) == key:
             return
         if mark:

@@ -206,7 +206,8 @@ def _describe_text(kind: kinds.TextKind, encoding: Encoding) -> str:
         what = f"CSV with {kind.delimiter.name}"
     if kind.name == kinds.WRAPPED_LIST:
         what = f"the JSON list under {kind.key}"
-    return what if encoding.codec == UTF8 else f"{what} in {encoding.name}"
+    is_usual = encoding.codec == UTF8
+    return what if is_usual else f"{what} in {encoding.name}"
 
 
 def _remarks_on_text(kind: kinds.TextKind, encoding: Encoding) -> tuple[str, ...]:

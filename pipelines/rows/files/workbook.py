@@ -149,7 +149,8 @@ def _check_members(path: Path, stream: IO[bytes]) -> frozenset[bytes]:
         # zipfile unpacks no more of a member than its stated size.
         unpacked = sum(member.file_size for member in members)
         packed = sum(member.compress_size for member in members)
-        is_bomb = unpacked > max(UNSUSPICIOUS_BYTES, MAX_RATIO * packed)
+        most_expected = max(UNSUSPICIOUS_BYTES, MAX_RATIO * packed)
+        is_bomb = unpacked > most_expected
         if is_bomb or unpacked > MAX_UNPACKED_BYTES:
             raise UnreadableData(
                 f"{path} is a workbook of {unpacked >> 20:,} MB when unpacked; up to "
@@ -213,9 +214,10 @@ def _iterate(sheet: Any) -> Iterator[tuple[int, _Cells]]:
 
 def _read_cell(cell: Any) -> Any:
     value = cell.value
-    if cell.data_type == "e":
+    kind = cell.data_type
+    if kind == "e":
         return UnreadableValue(f"the error {value} in cell {cell.coordinate}")
-    if cell.data_type == "f":
+    if kind == "f":
         return UnreadableValue(
             f"a formula in cell {cell.coordinate} whose result was not saved"
         )

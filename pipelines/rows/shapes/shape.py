@@ -184,7 +184,8 @@ def _read_trl(record: Record, columns: Columns) -> Example:
     column = columns["completion"]
     prompt = _read_side(record, columns["prompt"], "user")
     completion = _read_side(record, column, "assistant")
-    return split_answer((*prompt, *completion), column)
+    conversation = (*prompt, *completion)
+    return split_answer(conversation, column)
 
 
 def _read_side(record: Record, column: str, role: Role) -> tuple[Turn, ...]:

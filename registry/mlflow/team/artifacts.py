@@ -169,10 +169,11 @@ def locate(artifact_uri: str, path: str) -> Location:
     joined = posixpath.join("/", below, path)
     # Dots are resolved before anybody compares: they could lead out of a folder.
     whole = posixpath.normpath(joined)
+    resolved = PurePosixPath(whole)
     root = f"{parts.scheme}://{parts.netloc}"
     return Location(
         root=root,
-        path=PurePosixPath(whole),
+        path=resolved,
     )
 
 

@@ -51,11 +51,12 @@ def models_class() -> Any:
     from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 
     team = read_team()
-    rules = team_models(team.desk)
+    desk = team.desk
+    rules = team_models(desk)
     check_classified(SqlAlchemyStore, rules)
     reach = ModelsReach(team)
     guarded = guard_store(SqlAlchemyStore, rules, reach)
-    return with_approvals(guarded, team.desk, reach)
+    return with_approvals(guarded, desk, reach)
 
 
 @cache
