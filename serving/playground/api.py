@@ -193,7 +193,11 @@ def _trust_of(url: str) -> ssl.SSLContext | bool:
 
     Elsewhere, and without one, those of the public authorities.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    # What is no address is named where it is asked.
+    except ValueError:
+        return True
     if parts.scheme != "https" or parts.hostname not in LOOPBACK:
         return True
     return own_trust() or True
