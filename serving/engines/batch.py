@@ -241,14 +241,24 @@ class Batch(Generic[SlotsT]):
         for row in tuple(self._rows):
             answer = row.answer
             if answer.is_over:
+                # Nobody saw yet whether its prompt gives finite numbers.
+                if row.is_reading:
+                    self._clear(row)
                 self._remove(row)
                 answer.finish()
 
     def _fail(self, row: _Row, error: Exception) -> None:
         answer = row.answer
+        self._clear(row)
         self._remove(row)
         self._report(answer, error)
         answer.fail()
+
+    def _clear(self, row: _Row) -> None:
+        """Leave nothing of a row in its slot: no mask would hide a NaN from a later one."""
+        slot = self._rows.index(row)
+        self._slots.clear(slot)
+        self._held[slot] = []
 
     def _remove(self, row: _Row) -> None:
         slot = self._rows.index(row)

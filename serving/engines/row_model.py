@@ -33,6 +33,9 @@ class RowSlots(Protocol):
     def copy(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` positions of a slot to another one."""
 
+    def clear(self, slot: int) -> None:
+        """Overwrite all that a slot holds with zeros."""
+
     def shrink(self) -> bool:
         """Give memory back where a long row made the buffers grow; what they held is lost."""
 

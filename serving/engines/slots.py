@@ -113,6 +113,12 @@ class SlotLayer(DynamicLayer):  # type: ignore[no-untyped-call]
             beginning = row[:, :length]
             other[:, :length] = beginning
 
+    def clear(self, slot: int) -> None:
+        """Overwrite a slot with zeros."""
+        for buffer in self.buffers:
+            row = buffer[slot]
+            row.zero_()
+
 
 @dataclass(frozen=True)
 class HeadShape:
@@ -199,6 +205,11 @@ class Slots:
         """Copy the first `length` positions of a slot to another one."""
         for layer in self.layers:
             layer.copy(source, target, length)
+
+    def clear(self, slot: int) -> None:
+        """Overwrite all that a slot holds with zeros."""
+        for layer in self.layers:
+            layer.clear(slot)
 
     def shrink(self) -> bool:
         """Give memory back where a long row made the buffers grow; what they held is lost."""

@@ -22,6 +22,8 @@ from serving.engines import (
     Piece,
 )
 from serving.engines import runners as runners_module
+from serving.engines.batch import Batch
+from serving.engines.running_answer import RunningAnswer
 from serving.engines.slot_model import open_slots
 from serving.engines.transformers import TransformersEngine
 from serving.refusal import Refusal
@@ -134,6 +136,16 @@ def test_the_lowest_temperatures_draw_the_likeliest_token(
     assert Listener(few, nearly).rest() == greedy
 
 
+def break_a_token(language: LanguageModel) -> None:
+    """Have nothing finite come behind `BROKEN`, as after an overflow."""
+    model = language.model
+    output = model.get_output_embeddings()
+    output.weight = torch.nn.Parameter(output.weight.detach().clone())
+    embedding = model.get_input_embeddings().weight
+    with torch.no_grad():
+        embedding[BROKEN] = torch.nan
+
+
 def test_logits_that_are_not_finite_fail_their_own_answer_alone(
     served: Served, engine: Engine
 ) -> None:
@@ -142,12 +154,7 @@ def test_logits_that_are_not_finite_fail_their_own_answer_alone(
     )
     broken_engine = TransformersEngine(language, {"tiny": engine.specs["tiny"]}, rows=4)
     try:
-        model = language.model
-        output = model.get_output_embeddings()
-        output.weight = torch.nn.Parameter(output.weight.detach().clone())
-        embedding = model.get_input_embeddings().weight
-        with torch.no_grad():
-            embedding[BROKEN] = torch.nan
+        break_a_token(language)
         asked = [prompt for prompt in prompts(3, seed=4) if BROKEN not in prompt]
         for temperature in (0.0, 1.0):
             others = [
@@ -158,9 +165,47 @@ def test_logits_that_are_not_finite_fail_their_own_answer_alone(
             end = Listener(broken_engine, broken).rest()[1]
             assert isinstance(end, Failed)
             assert [other.rest()[0] for other in others] == texts_alone(language, asked)
+        # What it left in its slot would lie right of a short row that steps beside a long one.
+        broken = GenerationRequest("tiny", (BROKEN,) * 60, NEW_TOKENS)
+        assert isinstance(Listener(broken_engine, broken).rest()[1], Failed)
+        rows = [(5, 6), (7, 8, *range(20, 60))]
+        others = [
+            Listener(broken_engine, GenerationRequest("tiny", row, NEW_TOKENS))
+            for row in rows
+        ]
+        assert [other.rest()[0] for other in others] == texts_alone(language, rows)
         assert broken_engine.is_ready
     finally:
         broken_engine.close()
+
+
+def test_a_prompt_that_nobody_reads_to_its_end_leaves_nothing_in_its_slot(
+    served: Served,
+) -> None:
+    language = load_language_model(
+        served.base, served.base_folder, CHAT_TEMPLATE, "float32", None
+    )
+    opened = open_slots(language)
+    assert opened is not None
+    failed: list[object] = []
+    batch = Batch(*opened, language.encoder, lambda *fault: failed.append(fault))
+    break_a_token(language)
+
+    def begin(*prompt: int) -> RunningAnswer:
+        request = GenerationRequest("tiny", prompt, NEW_TOKENS)
+        answer = RunningAnswer(request, lambda _: None, language.encoder)
+        batch.add(answer)
+        return answer
+
+    with torch.inference_mode():
+        left = begin(*[BROKEN] * 200)
+        batch.advance()
+        left.cancelled.set()
+        batch.advance()
+        answers = begin(5, 6), begin(7, *range(20, 60))
+        while not all(answer.is_over for answer in answers) and not failed:
+            batch.advance()
+    assert failed == []
 
 
 def test_an_answer_that_is_cancelled_leaves_the_others_as_they_are(

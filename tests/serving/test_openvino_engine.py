@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,7 +20,7 @@ from serving.engines import OPENVINO, Engine, GenerationRequest
 from serving.engines.openvino.graph import compile_recorded
 from serving.engines.openvino.library import NotTaken
 from serving.engines.openvino.opening import check_rows, open_openvino
-from serving.engines.openvino.paged import open_paged
+from serving.engines.openvino.paged import BlockShape, PagedSlots, open_paged
 from serving.engines.openvino.trace import record
 from serving.engines.row_model import Rows
 from serving.engines.slot_model import Trial
@@ -214,6 +215,16 @@ def test_recording_leaves_the_loaded_model_as_it_was(served: Served) -> None:
     open_openvino(language, has_adapter=True)
     # It ends with the adapter on, as it began.
     assert texts_alone(language, asked) == before
+
+
+def test_a_slot_that_is_cleared_holds_zeros_and_the_others_what_they_held() -> None:
+    slots = PagedSlots([BlockShape("key_cache.0", heads=1, positions=32, size=2)])
+    slots.reserve(2, 64)
+    (buffer,) = slots.buffers.values()
+    buffer[:] = np.nan
+    slots.clear(1)
+    assert np.isnan(buffer[0]).all()
+    assert not buffer[1].any()
 
 
 @pytest.mark.ci

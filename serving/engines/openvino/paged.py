@@ -95,6 +95,11 @@ class PagedSlots:
         for buffer in self.buffers.values():
             buffer[target, :blocks] = buffer[source, :blocks]
 
+    def clear(self, slot: int) -> None:
+        """Overwrite all that a slot holds with zeros."""
+        for buffer in self.buffers.values():
+            buffer[slot] = 0
+
     def shrink(self) -> bool:
         """Give memory back where a long row made the buffers grow; what they held is lost."""
         fewest = sizes_for(1, 1)[1]
