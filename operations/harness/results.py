@@ -196,7 +196,9 @@ def _read_samples(measure: Measure, folder: Path) -> dict[int, float]:
     # A digit: the samples of `arc_easy` are none of a task `arc`.
     path = _only(folder, f"samples_{escape(measure.task)}_[0-9]*.jsonl")
     numbers = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    # Not `splitlines`: a document's text holds other ends of lines as they are.
+    lines = path.read_text(encoding="utf-8").split("\n")
+    for line in filter(None, lines):
         sample = json.loads(line)
         number = sample.get(measure.metric)
         # Of some metrics a document has a list, which only its own formula can read.

@@ -32,6 +32,8 @@ metadata: {version: 1.0}
 FAR_TASK = TASK.replace("task: letters", "task: far").replace(
     "dataset_path: json", "dataset_path: nobody/far-away"
 )
+LINES = "one\u2028two\x85three"
+"""Ends of lines in a document's text, which the program writes as they are."""
 COUNT = 12
 MODEL = "letters-tiny"
 Numbers = tuple[list[float], float | None]
@@ -61,10 +63,11 @@ def write_results(
     own.mkdir(parents=True)
     (own / "results_2026.json").write_text(json.dumps(results), encoding="utf-8")
     samples = [
-        {"doc_id": place, "filter": "none", "acc": number}
+        {"doc_id": place, "doc": LINES, "filter": "none", "acc": number}
         for place, number in enumerate(numbers)
     ]
-    text = "".join(json.dumps(sample) + "\n" for sample in samples)
+    lines = [json.dumps(sample, ensure_ascii=False) for sample in samples]
+    text = "".join(f"{line}\n" for line in lines)
     (own / "samples_letters_2026.jsonl").write_text(text, encoding="utf-8")
     # Another task of the same run, whose name begins alike.
     (own / "samples_letters_too_2026.jsonl").write_text("", encoding="utf-8")
