@@ -368,12 +368,10 @@ class ReleaseEngine:
         verified = await asyncio.to_thread(
             verify, home, need.recorded.release, need.signer
         )
-        process = await self._adopt(verified) or await self._start_process(verified)
         try:
-            self.detail = await self._probe(process.address, verified)
-        # BaseException: a load that is cancelled must leave no process either.
-        except BaseException as error:
-            await self._end(process, at_once=True)
+            process = await self._open(verified)
+        # Also where it ended while it loaded: another library may take the process with it.
+        except ServingError as error:
             if not self._goes_back_to_scored(error):
                 raise
             return await self._load()
@@ -384,10 +382,21 @@ class ReleaseEngine:
         self.pid = process.pid
         return process
 
-    def _goes_back_to_scored(self, error: BaseException) -> bool:
+    async def _open(self, verified: VerifiedRelease) -> EngineProcess | AdoptedEngine:
+        """A process that gives the answers that it should."""
+        process = await self._adopt(verified) or await self._start_process(verified)
+        try:
+            self.detail = await self._probe(process.address, verified)
+        # BaseException: a load that is cancelled must leave no process either.
+        except BaseException:
+            await self._end(process, at_once=True)
+            raise
+        return process
+
+    def _goes_back_to_scored(self, error: ServingError) -> bool:
         """Whether the engine that scored is to answer from now on: another one did not."""
         scored = self.need.recorded.release.spec.engine
-        if not isinstance(error, ServingError) or self._engine == scored:
+        if self._engine == scored:
             return False
         say(f"{self.label} is served by {scored}, not by {self._engine}: {error}")
         self._engine = scored

@@ -65,6 +65,24 @@ def test_openvino_answers_for_a_release_once_its_scored_answers_came_back(
 
 
 @pytest.mark.ci
+def test_a_library_that_ends_its_process_leaves_the_release_to_the_engine_that_scored(
+    home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # As where it meets a processor that it does not know.
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "openvino.py").write_text("import os\nos.abort()\n")
+    monkeypatch.setenv("PYTHONPATH", str(library))
+    monkeypatch.setenv("ASSAY_ENGINE", "openvino")
+    with endpoint(home) as running:
+        home.switch(home.begin("1"))
+        home.wait(home.answers_with("1"))
+        answer = running.ask().json()
+        assert answer["system_fingerprint"] == home.specs["1"].fingerprint
+        assert "is served by transformers, not by openvino" in running.log.read_text()
+
+
+@pytest.mark.ci
 def test_an_endpoint_that_asks_for_transformers_does_not_take_an_openvino_engine_over(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
