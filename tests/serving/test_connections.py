@@ -3,6 +3,7 @@
 What they cost themselves, and that the others go on.
 """
 
+import asyncio
 import http.client
 import json
 import socket
@@ -308,14 +309,23 @@ def test_a_client_that_stops_to_read_its_answer_is_cut_off(
         assert bytes_left_for(client) < LARGE
 
 
+def deadlines_of(server: "uvicorn.Server") -> list[asyncio.TimerHandle]:
+    """Of clients that the server has had to wait for."""
+    found = []
+    for connection in tuple(server.server_state.connections):
+        assert isinstance(connection, TimedConnection)
+        if connection._reading_deadline is not None:
+            found.append(connection._reading_deadline)
+    return found
+
+
 @pytest.mark.ci
 def test_a_client_that_reads_again_has_its_time_anew() -> None:
     with large_answer() as (server, client, _):
+        # Until then nothing is read: the server has to wait for the client.
+        wait_until(lambda: bool(deadlines_of(server)))
         answer = http.client.HTTPResponse(client)
         answer.begin()
         assert len(answer.read()) == LARGE
-        (connection,) = server.server_state.connections
-        assert isinstance(connection, TimedConnection)
-        deadline = connection._reading_deadline
-        assert deadline is not None
+        (deadline,) = deadlines_of(server)
         assert deadline.cancelled()

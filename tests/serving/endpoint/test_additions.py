@@ -231,7 +231,7 @@ def test_a_filter_of_the_projects_own_decides_on_answers(
 def test_an_expression_that_comes_to_no_end_keeps_nobody_else_waiting() -> None:
     async def test() -> None:
         topic = {"name": "slow", "patterns": ["(?:a|aa)+$"]}
-        rules = {"request": {"topics": [topic], "pattern_seconds": 0.1}}
+        rules = {"request": {"topics": [topic], "pattern_seconds": 0.2}}
         async with site(0, additions=guarded(**rules)) as here:
             slow = asyncio.create_task(here.ask("a" * 60 + "b"))
             others = 0
