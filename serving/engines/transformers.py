@@ -182,25 +182,29 @@ class TransformersEngine:
     def _begin_waiting(self) -> None:
         """Begin what there is a place and memory for, in the order in which it came."""
         while self._runner.has_place():
-            answer = self._next_waiting()
+            # Kept until it runs: where the thread ends in between, it fails with those that wait.
+            self._first = answer = self._next_waiting()
             if answer is None:
                 return
             # It needs no place and no memory: those behind it must not wait for it.
             if answer.is_over:
                 answer.finish()
-                continue
-            with_adapter = self._uses_adapter(answer.request.model)
-            if not self._runner.has_memory_for(answer, with_adapter=with_adapter):
-                self._first = answer
+            elif not self._begin(answer):
                 return
-            self._runner.add(answer, with_adapter=with_adapter)
+            self._first = None
+
+    def _begin(self, answer: RunningAnswer) -> bool:
+        """Have it take part; False where it would not fit beside those that run."""
+        with_adapter = self._uses_adapter(answer.request.model)
+        if not self._runner.has_memory_for(answer, with_adapter=with_adapter):
+            return False
+        self._runner.add(answer, with_adapter=with_adapter)
+        return True
 
     def _next_waiting(self) -> RunningAnswer | None:
         """The next answer to begin; waits for one where nothing runs."""
-        first = self._first
-        if first is not None:
-            self._first = None
-            return first
+        if self._first is not None:
+            return self._first
         try:
             return self._waiting.get(block=self._runner.is_idle)
         except queue.Empty:
