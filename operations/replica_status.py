@@ -14,6 +14,8 @@ class ReplicaStatus(Value):
     serves_at: str
     generation: int
     """How far it has followed the ledger."""
+    hash: str
+    """Of the entry that it has followed to; empty before the first."""
     answers: dict[str, str]
     """The fingerprint that answers under each model's name."""
     seconds_ago: float
@@ -27,8 +29,14 @@ class ReplicaStatus(Value):
             return (self.lost,)
         replica = f"Replica {self.name}"
         alarms = tuple(f"{replica}: {alarm}" for alarm in self.alarms)
-        if self.generation == ledger.generation:
+        if self.hash == ledger.hash:
             return alarms
+        if self.generation == ledger.generation:
+            other_history = (
+                f"{replica} obeys another entry {self.generation} than the ledger has: "
+                "find out who copied the database back, and stop it."
+            )
+            return (other_history, *alarms)
         lag = (
             f"{replica} has followed the ledger to entry {self.generation}, "
             f"not to its last, {ledger.generation}."
@@ -53,10 +61,12 @@ def find_replicas(out_of_reach: list[str]) -> tuple[ReplicaStatus, ...]:
 
 def _status(replica: Replica, lost: str) -> ReplicaStatus:
     routes = replica.state.routes.items()
+    head = replica.state.head
     return ReplicaStatus(
         name=replica.name,
         serves_at=replica.serves_at,
         generation=replica.generation,
+        hash="" if head is None else head.hash,
         answers={name: route.fingerprint for name, route in routes},
         seconds_ago=replica.seconds_ago,
         alarms=replica.state.alarms,

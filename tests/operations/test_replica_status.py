@@ -16,6 +16,7 @@ def replica(name: str, generation: int = 14, **fields: object) -> ReplicaStatus:
             "name": name,
             "serves_at": "http://10.0.0.4:8080/v1",
             "generation": generation,
+            "hash": LEDGER.hash if generation == LEDGER.generation else "3" * 64,
             "answers": {"letters": "fp_1"},
             "seconds_ago": 0.4,
             **fields,
@@ -54,12 +55,17 @@ def test_one_that_lags_one_that_is_lost_and_its_alarms_are_warned_of() -> None:
     # As where somebody restored an older ledger, which it refuses.
     ahead = replica("pod-2", 20)
     lost = replica("pod-3", 9, lost="Replica pod-3 reports no more.")
-    lines = lines_of(behind, ahead, lost)
+    elsewhere = replica("pod-4", hash="4" * 64)
+    lines = lines_of(behind, ahead, lost, elsewhere)
     for sentence in (
         "Replica pod-1 has followed the ledger to entry 12, not to its last, 14.",
         "Replica pod-1: its disk is full.",
         "Replica pod-2 has followed the ledger to entry 20, not to its last, 14.",
         "Replica pod-3 reports no more.",
+        (
+            "Replica pod-4 obeys another entry 14 than the ledger has: "
+            "find out who copied the database back, and stop it."
+        ),
     ):
         assert f"! {sentence}" in lines
     assert sum("✗ pod-3" in line for line in lines) == 1
