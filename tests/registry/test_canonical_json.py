@@ -129,6 +129,7 @@ def test_the_only_fields_that_the_two_forms_may_write_differently_are_numbers() 
         "OriginHead.generation",
         "Received.entered_there",
         "Release.drawn_answers",
+        "Release.replica_quorum",
         "ReleaseAborted.begun",
         "ReleaseAborted.wished",
         "ReleaseBegun.judged",
