@@ -274,7 +274,7 @@ def unfreeze(reason: str) -> None:
     multiple=True,
     help=(
         "A rule of the gate judge: human_rating, approvals, policy_change, package_signature, "
-        "freshness, comparator. May come several times."
+        "freshness, comparator, anchor. May come several times."
     ),
 )
 @click.option(

@@ -32,7 +32,7 @@ NOT_BY_ONE_PERSON = frozenset(
 Nobody else would have looked at the version.
 """
 _BY_ONE_PERSON = (
-    "one person waived human_rating, approvals and package_signature, "
+    "one person waived all that people and keys have to give, "
     "and another one must waive one of them"
 )
 
