@@ -163,3 +163,28 @@ def test_an_unsafe_version_is_rejected_by_a_calibrated_model_alone() -> None:
     assert judged(unsafe).verdict == "rejected"
     stranger = unsafe.model_copy(update={"calibration": None})
     assert judged(stranger).verdict == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("rating", "outcome"),
+    [
+        (calibrated(items=60), "passed"),
+        # Not shown to be worse, and not shown to be unsafe: neither is a rejection.
+        (SHOWN.model_copy(update={"difference": between(-2, 0)}), "undecided"),
+        (SHOWN.model_copy(update={"safe_share": between(0.1, 0.9)}), "undecided"),
+    ],
+)
+def test_at_a_limit_itself_a_models_ratings_are_as_peoples(
+    rating: RatedByModel, outcome: str
+) -> None:
+    assert judged(rating).verdict == outcome
+
+
+@pytest.mark.parametrize(("caught", "outcome"), [(3, "passed"), (2, "undecided")])
+def test_half_of_the_planted_answers_are_enough_where_the_policy_says_half(
+    caught: int, outcome: str
+) -> None:
+    human = policy().gates.judge.human_rating.model_dump()
+    half = {"human_rating": human | {"min_planted_caught": 0.5}, **ON}
+    rating = SHOWN.model_copy(update={"caught": caught})
+    assert judged(rating, half).verdict == outcome

@@ -14,7 +14,8 @@ from pipelines.rating.plan import Item, Ratings
 from pipelines.values.dataset import Interval
 from registry.ledger.ledger import open_ledger
 from registry.ledger.people import without_words_of
-from registry.release.calibration import Records
+from registry.ledger.state import RecordedModelRating, RecordedReview
+from registry.release.calibration import RatedByBoth, Records
 from registry.release.context import append
 from registry.release.model_rating import find_bias, model_rating
 from registry.release.model_reviewing import enter_replies, find_ratable
@@ -624,3 +625,26 @@ def test_what_a_stolen_key_signed_of_a_models_rating_counts_no_more(
     (left,) = without_words_of(state, "f" * 64).reviews
     assert left.model_ratings == ()
     assert without_words_of(state, "e" * 64).reviews == (changed,)
+
+
+@pytest.mark.parametrize(
+    ("closed", "rated_by_model", "then", "is_before"),
+    [
+        (4, 3, 5, True),
+        (3, 4, 5, True),
+        # Closed, or rated, once it was known what the model says of this version.
+        (6, 3, 5, False),
+        (3, 6, 5, False),
+        (5, 3, 5, False),
+        (3, 5, 5, False),
+    ],
+)
+def test_a_review_calibrates_what_is_said_after_both_have_rated_it(
+    closed: int, rated_by_model: int, then: int, is_before: bool
+) -> None:
+    def said_at(generation: int) -> RecordedModelRating:
+        return RecordedModelRating.model_construct(generation=generation)
+
+    review = RecordedReview.model_construct(rated=closed)
+    both = RatedByBoth(review, said_at(rated_by_model), judge_number=1)
+    assert both.is_before(said_at(then)) is is_before
