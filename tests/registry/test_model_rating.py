@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -39,6 +39,7 @@ from tests.support.reviewed import JUDGE, RATERS, Reviewed, policy, said
 
 BETTER, WORSE = opinion_of(5, 2), opinion_of(2, 5)
 EVEN = opinion_of(3, 3)
+SOME_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 # The reviews of these tests have 24 answers in 12 groups, of which all are safe.
 LIMITS = policy(ModelRatingPolicy(min_items=20), min_safe_share=0.6)
 Change = Callable[["Trial"], None]
@@ -643,8 +644,22 @@ def test_a_review_calibrates_what_is_said_after_both_have_rated_it(
     closed: int, rated_by_model: int, then: int, is_before: bool
 ) -> None:
     def said_at(generation: int) -> RecordedModelRating:
-        return RecordedModelRating.model_construct(generation=generation)
+        return RecordedModelRating(
+            generation=generation,
+            at=SOME_TIME,
+            judge_sha256="1" * 64,
+            replies_sha256="2" * 64,
+        )
 
-    review = RecordedReview.model_construct(rated=closed)
+    review = RecordedReview(
+        opened=1,
+        at=SOME_TIME,
+        model=MODEL,
+        version="1",
+        package_sha256="3" * 64,
+        plan_sha256="4" * 64,
+        reviewers=("ann",),
+        rated=closed,
+    )
     both = RatedByBoth(review, said_at(rated_by_model), judge_number=1)
     assert both.is_before(said_at(then)) is is_before
