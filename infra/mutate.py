@@ -201,7 +201,7 @@ class Copy:
         for mutant in track(found, description=gate.file, console=console):
             if self.pass_with(gate, mutant.source, limit):
                 yield mutant
-        (self.root / gate.file).write_text(source, encoding="utf-8")
+        self._write(gate, source)
 
     def _write(self, gate: Gate, source: str) -> None:
         module = self.root / gate.file

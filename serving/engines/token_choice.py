@@ -34,16 +34,18 @@ class TokenChooser:
 
         `ValueError` where the model computed no number for it, as after an overflow.
         """
-        if not math.isfinite(logits.max()):
+        # That of a NaN, where there is one.
+        likeliest = int(logits.argmax())
+        if not math.isfinite(logits[likeliest]):
             raise ValueError("The model computed logits that are not finite.")
         if self._chance is None:
-            return int(logits.argmax())
+            return likeliest
         import torch
 
         # The generator lives on the CPU, so that a seed draws the same beside every device.
         likelihoods = logits.cpu()
         # None is over 0, so that the likeliest is never too large to be divided.
-        differences = likelihoods - likelihoods.max()
+        differences = likelihoods - likelihoods[likeliest]
         scaled = differences / self._temperature
         probabilities = scaled.softmax(-1)
         if self._top_p < 1:

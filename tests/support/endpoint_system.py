@@ -353,6 +353,25 @@ class AllowedFingerprints:
         )
 
 
+@contextmanager
+def asking(
+    ask_on: Callable[[bool], None], count: int, stop: threading.Event
+) -> Iterator[None]:
+    """So many threads that ask until the end, and are waited for; every second one streams."""
+    threads = [
+        threading.Thread(target=ask_on, args=(number % 2 == 0,))
+        for number in range(count)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(SECONDS_AT_MOST)
+
+
 @dataclass
 class Load:
     """Clients that ask all the time, without retries."""
@@ -376,18 +395,8 @@ class Load:
 
     @contextmanager
     def running(self) -> Iterator["Load"]:
-        threads = [
-            threading.Thread(target=self._ask_on, args=(number % 2 == 0,))
-            for number in range(self.threads)
-        ]
-        for thread in threads:
-            thread.start()
-        try:
+        with asking(self._ask_on, self.threads, self._stop):
             yield self
-        finally:
-            self._stop.set()
-            for thread in threads:
-                thread.join(SECONDS_AT_MOST)
 
     def _ask_on(self, stream: bool) -> None:
         body = {

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from tests.support.endpoint_system import MODEL, QUESTION
+from tests.support.endpoint_system import MODEL, QUESTION, asking
 from tests.support.waiting import SECONDS_AT_MOST, wait_until
 
 WHOLE = "whole"
@@ -71,18 +71,8 @@ class WatchingClients:
 
     @contextmanager
     def running(self) -> Iterator["WatchingClients"]:
-        threads = [
-            threading.Thread(target=self._ask_on, args=(number % 2 == 0,))
-            for number in range(self.count)
-        ]
-        for thread in threads:
-            thread.start()
-        try:
+        with asking(self._ask_on, self.count, self._stop):
             yield self
-        finally:
-            self._stop.set()
-            for thread in threads:
-                thread.join(SECONDS_AT_MOST)
 
     def wait_for(self, count: int) -> list[Outcome]:
         """The next so many outcomes of requests that are sent from now on."""

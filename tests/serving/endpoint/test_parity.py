@@ -1,5 +1,7 @@
 """Another engine answers for the one that scored only where it gives the scored answers."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from pipelines.values.serving_spec import ServingSpec
 from registry.release.following import EndpointState
 from registry.release.known_answers import read_known_answers, write_known_answers
 from serving.endpoint.parity import may_show_parity
-from tests.support.endpoint_system import Home, endpoint
+from tests.support.endpoint_system import Home, Running, endpoint
 
 SCORED = ServingSpec(
     base_digest="1" * 64,
@@ -50,14 +52,21 @@ def test_another_version_of_the_engine_that_scored_may_not() -> None:
     assert not may_show_parity(SCORED, other, wanted="transformers")
 
 
+@contextmanager
+def serving(home: Home, patch: pytest.MonkeyPatch) -> Iterator[Running]:
+    """An endpoint that asks for OpenVINO, and version 1 that it answers with."""
+    patch.setenv("ASSAY_ENGINE", "openvino")
+    with endpoint(home) as running:
+        home.switch(home.begin("1"))
+        home.wait(home.answers_with("1"))
+        yield running
+
+
 @pytest.mark.ci
 def test_openvino_answers_for_a_release_once_its_scored_answers_came_back(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ASSAY_ENGINE", "openvino")
-    with endpoint(home) as running:
-        home.switch(home.begin("1"))
-        home.wait(home.answers_with("1"))
+    with serving(home, monkeypatch) as running:
         own = home.specs["1"].in_engine("openvino", version("openvino"))
         answer = running.ask().json()
         assert answer["system_fingerprint"] == own.fingerprint
@@ -73,10 +82,7 @@ def test_a_library_that_ends_its_process_leaves_the_release_to_the_engine_that_s
     library.mkdir()
     (library / "openvino.py").write_text("import os\nos.abort()\n")
     monkeypatch.setenv("PYTHONPATH", str(library))
-    monkeypatch.setenv("ASSAY_ENGINE", "openvino")
-    with endpoint(home) as running:
-        home.switch(home.begin("1"))
-        home.wait(home.answers_with("1"))
+    with serving(home, monkeypatch) as running:
         answer = running.ask().json()
         assert answer["system_fingerprint"] == home.specs["1"].fingerprint
         assert "is served by transformers, not by openvino" in running.log.read_text()
@@ -86,10 +92,7 @@ def test_a_library_that_ends_its_process_leaves_the_release_to_the_engine_that_s
 def test_an_endpoint_that_asks_for_transformers_does_not_take_an_openvino_engine_over(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ASSAY_ENGINE", "openvino")
-    with endpoint(home) as running:
-        home.switch(home.begin("1"))
-        home.wait(home.answers_with("1"))
+    with serving(home, monkeypatch) as running:
         running.kill()
     monkeypatch.setenv("ASSAY_ENGINE", "transformers")
     with endpoint(home) as running:
