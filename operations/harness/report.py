@@ -55,14 +55,20 @@ class HarnessReport(Value):
 
     @property
     def metrics(self) -> dict[str, float]:
-        """`lm_eval/TASK/METRIC.adapter` and `.base`; also `.better`, with its bounds."""
-        return dict(_metrics(self.scores))
+        """`lm_eval/TASK/METRIC.adapter` and `.base`; also `.better`, with its bounds.
+
+        Those of a try stand under `lm_eval_try`: fewer documents are no newer score of the task.
+        """
+        folder = FOLDER if self.tasks.limit is None else f"{FOLDER}_try"
+        return dict(_metrics(folder, self.scores))
 
 
-def _metrics(scores: tuple[HarnessScore, ...]) -> Iterator[tuple[str, float]]:
+def _metrics(
+    folder: str, scores: tuple[HarnessScore, ...]
+) -> Iterator[tuple[str, float]]:
     for score in scores:
         title = _OTHER_LETTERS.sub("_", score.measure.title)
-        name = f"{FOLDER}/{title}"
+        name = f"{folder}/{title}"
         if score.adapter is not None:
             yield f"{name}.adapter", score.adapter
         if score.base is not None:

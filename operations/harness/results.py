@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from core.errors import DamagedFile
 from core.value import Value
@@ -72,6 +73,22 @@ class HarnessScore(Value):
     """How much better the adapter is, document by document, at 95 %."""
     unbounded: str | None = None
     """Why there is no difference with bounds."""
+
+
+class _Sample(BaseModel):
+    """One document, with a number or more for each metric."""
+
+    model_config = ConfigDict(extra="allow")
+
+    doc_id: int
+    filter: str
+
+    def number_of(self, metric: str) -> float | None:
+        """None also where it is a list, which only the metric's own formula can read."""
+        number = (self.model_extra or {}).get(metric)
+        if isinstance(number, int | float) and math.isfinite(number):
+            return float(number)
+        return None
 
 
 @dataclass(frozen=True)
@@ -199,12 +216,15 @@ def _read_samples(measure: Measure, folder: Path) -> dict[int, float]:
     # Not `splitlines`: a document's text holds other ends of lines as they are.
     lines = path.read_text(encoding="utf-8").split("\n")
     for line in filter(None, lines):
-        sample = json.loads(line)
-        number = sample.get(measure.metric)
-        # Of some metrics a document has a list, which only its own formula can read.
-        is_number = isinstance(number, int | float) and math.isfinite(number)
-        if sample["filter"] == measure.filter and is_number:
-            numbers[sample["doc_id"]] = float(number)
+        try:
+            sample = _Sample.model_validate_json(line)
+        except ValidationError as error:
+            raise DamagedFile(
+                f"{path} has a line that is no document's. Ask again."
+            ) from error
+        number = sample.number_of(measure.metric)
+        if sample.filter == measure.filter and number is not None:
+            numbers[sample.doc_id] = number
     return numbers
 
 

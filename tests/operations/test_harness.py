@@ -11,6 +11,7 @@ import pytest
 
 from core.errors import DamagedFile, ParameterError
 from operations.harness.ask import HarnessTasks, find_harness
+from operations.harness.report import HarnessReport
 from operations.harness.results import HarnessScore, read_scores
 from operations.harness.score_version import score_version
 from tests.support.harness import make_harness
@@ -92,6 +93,38 @@ def test_base_and_adapter_are_compared_document_by_document(tmp_path: Path) -> N
     # Of 1, 0, 0, 1: t of three degrees of freedom times a standard error of 0.2887.
     assert found.estimate == 0.5
     assert (found.low, found.high) == pytest.approx((-0.4187, 1.4187), abs=1e-4)
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"filter": "none"}', '{"doc_id": 1}'])
+def test_a_line_that_is_no_document_is_named(line: str, tmp_path: Path) -> None:
+    base = write_results(tmp_path / "base", [0, 1])
+    adapter = write_results(tmp_path / "adapter", [1, 1])
+    samples = adapter / "model/samples_letters_2026.jsonl"
+    samples.write_text(f"{line}\n", encoding="utf-8")
+    with pytest.raises(DamagedFile, match="a line that is no document's"):
+        read_scores(base, adapter)
+
+
+@pytest.mark.parametrize(("limit", "folder"), [(None, "lm_eval"), (2, "lm_eval_try")])
+def test_scores_of_a_try_never_stand_in_the_place_of_a_whole_task(
+    limit: int | None, folder: str, tmp_path: Path
+) -> None:
+    base = write_results(tmp_path / "base", [0, 1])
+    adapter = write_results(tmp_path / "adapter", [1, 1])
+    asked, scores = read_scores(base, adapter)
+    report = HarnessReport(
+        model=MODEL,
+        version="1",
+        package_sha256="0" * 64,
+        base_digest="0" * 64,
+        lm_eval="0.4.13",
+        tasks=HarnessTasks(names=("letters",), limit=limit),
+        folder_sha256=None,
+        asked=asked,
+        scores=scores,
+    )
+    assert report.metrics[f"{folder}/letters/acc.adapter"] == 1
+    assert {name.partition("/")[0] for name in report.metrics} == {folder}
 
 
 def test_where_less_is_better_a_lower_score_is_the_better_one(tmp_path: Path) -> None:
