@@ -35,6 +35,7 @@ _EXTRAS: Mapping[str, tuple[str, ...]] = {
     "fastapi": ("serve",),
     "h11": ("serve",),
     "limits": ("serve",),
+    "llguidance": ("serve",),
     "starlette": ("serve",),
     "prometheus_client": ("serve",),
     "regex": ("serve",),

@@ -58,9 +58,7 @@ class AnswerEvents:
         while self._unfinished:
             number, event = await self._events.get()
             if isinstance(event, Failed):
-                raise Refusal(
-                    event.message, status=500, kind="server_error", code="engine_failed"
-                )
+                raise _refusal_of(event)
             if isinstance(event, Finished):
                 # The client still waits, so it was the engine that closed.
                 if event.reason == "cancelled":
@@ -82,3 +80,12 @@ class AnswerEvents:
         with contextlib.suppress(RuntimeError):
             put = self._events.put_nowait
             self._loop.call_soon_threadsafe(put, (number, event))
+
+
+def _refusal_of(failed: Failed) -> Refusal:
+    if failed.param is not None:
+        code = "schema_too_complex"
+        return Refusal(failed.message, code=code, param=failed.param)
+    return Refusal(
+        failed.message, status=500, kind="server_error", code="engine_failed"
+    )

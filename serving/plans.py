@@ -1,9 +1,10 @@
 """What an engine is to do for a request, checked against its context before it does anything."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from serving.engines import Engine, GenerationRequest
+from serving.engines import Engine, Form, GenerationRequest
 from serving.forms.chat import ChatForm
 from serving.forms.common import AnswerForm, AnswerMetadata
 from serving.forms.completion import CompletionForm, CompletionOptions
@@ -30,6 +31,7 @@ class Planner:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._encoder = PromptEncoder(engine)
+        self._compiling = asyncio.Lock()
 
     async def plan_chat(self, chat: ChatRequest) -> Plan:
         """Answers to a conversation; `Refusal` where they do not fit into the context."""
@@ -42,7 +44,7 @@ class Planner:
         request = replace(
             chat.to_generation(prompt, max_tokens),
             top_logprobs=chat.alternatives,
-            json_schema=chat.answer_schema,
+            form=await self._form(chat.answer_schema),
         )
         requests = chat.repeat(request)
         _check_scored(requests)
@@ -75,6 +77,13 @@ class Planner:
             options,
         )
         return Plan(tuple(requests), form)
+
+    async def _form(self, schema: str | None) -> Form | None:
+        if schema is None:
+            return None
+        # One at a time: many large ones at once would take all the threads.
+        async with self._compiling:
+            return await asyncio.to_thread(self._engine.json_form, schema)
 
     def _continue(
         self, asked: CompletionRequest, prompt: EncodedPrompt

@@ -144,6 +144,9 @@ def _digest(request: dict[str, Any], path: str, fingerprint: str, tenant: str) -
         if is_label or field is None:
             continue
         asked[name] = field
+    # As a text: properties of an answer come in the order of its schema, which sorting would lose.
+    if "response_format" in asked:
+        asked["response_format"] = json.dumps(asked["response_format"])
     # As a list: joined into one text, a tenant and a path could pass for another pair.
     facts = [path, fingerprint, tenant, asked]
     canonical = json.dumps(facts, sort_keys=True)

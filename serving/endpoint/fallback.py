@@ -87,14 +87,14 @@ class _ChainedResponse(Response):
         # Only where nothing was sent yet can something else answer.
         held = _HeldRefusal(send)
         await self._first(scope, receive, held.take)
+        if not held.is_held:
+            return
         # No engine read it: a wrong request would be answered as if it were a right one.
-        refusal = self._chain.find_refusal() if held.is_held else None
+        refusal = self._chain.find_refusal()
         if refusal is not None:
             await error_response(refusal)(scope, receive, send)
             return
         for step in self._chain.steps:
-            if not held.is_held:
-                return
             response = await self._chain.response_of(step)
             if response is None:
                 continue
@@ -111,11 +111,19 @@ class _Chain:
     def __init__(
         self, fallback: Fallback, call: Call, lanes: Lanes, forward: Forward
     ) -> None:
-        self.steps = fallback.rules.steps
+        self._all_steps = fallback.rules.steps
         self._fallback = fallback
         self._call = call
         self._lanes = lanes
         self._forward = forward
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Those that can give what the request asks for."""
+        if parse_request(self._call.body).answer_schema is None:
+            return self._all_steps
+        # Texts of people and of templates are no JSON: a program would fail on them.
+        return tuple(step for step in self._all_steps if step == "base")
 
     def find_refusal(self) -> Refusal | None:
         """What an engine would have said to a request that is none."""

@@ -9,14 +9,45 @@ delivers its events from a thread of its own;
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from pipelines.values.dataset import Message
 from pipelines.values.serving_spec import ServingSpec
 from serving.engines.plain_text import PlainText
 
+if TYPE_CHECKING:
+    import torch
+
 TRANSFORMERS, OPENVINO = "transformers", "openvino"
 """Names of engines, as a spec and `ASSAY_ENGINE` have them."""
+
+
+class Constraint(Protocol):
+    """Holds one answer to a form while it is generated."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the answer has all of the form, so that no token can follow."""
+
+    def mask(self, logits: "torch.Tensor") -> "torch.Tensor":
+        """The logits, shape (vocabulary,), with minus infinity where a token cannot come next.
+
+        `FormFault` where no token can be named.
+        """
+
+    def take(self, token: int) -> None:
+        """Go on behind a token of the answer; `FormFault` where it does not fit."""
+
+
+class Form(Protocol):
+    """What answers are held to, ready for any number of them."""
+
+    def begin(self) -> Constraint:
+        """The constraint of one more answer."""
+
+
+class FormFault(ValueError):
+    """An answer cannot be held to its form any further; the message is for the client."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +67,8 @@ class GenerationRequest:
     top_logprobs: int | None = None
     # Whether the prompt's own tokens are scored as well: `PromptScores` then comes first.
     scores_prompt: bool = False
-    # The answer is JSON that this JSON Schema admits; None: any text.
-    json_schema: str | None = None
+    # What the answer is held to; None: any text.
+    form: Form | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +117,8 @@ class Failed:
     """The engine could not finish the answer."""
 
     message: str
+    # The field of the request that made it fail; None: it was not the request.
+    param: str | None = None
 
 
 Event = PromptScores | Piece | Finished | Failed
@@ -118,6 +151,13 @@ class Engine(Protocol):
         """Text outside of conversations to token ids and back, for a model.
 
         `Refusal` where that model answers conversations alone.
+        """
+
+    def json_form(self, schema: str) -> Form:
+        """What holds answers to a JSON Schema, which is given as JSON.
+
+        It may take a second, so call it beside the event loop. `Refusal` where the engine holds
+        answers to none, or not to this one.
         """
 
     def submit(self, request: GenerationRequest, deliver: Deliver) -> Cancel:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Literal
 from pipelines.models.chat import ChatEncoder
 from pipelines.models.incremental_text import IncrementalText
 from serving.engines import (
+    Constraint,
     Deliver,
     Failed,
     Finished,
+    FormFault,
     GenerationRequest,
     Piece,
     PromptScores,
@@ -37,6 +39,9 @@ class RunningAnswer:
         self._encoder = encoder
         self._end_ids = frozenset(encoder.end_ids)
         self._chooser = TokenChooser(request)
+        # Begun with the first token: an answer that waits takes no memory for it.
+        self._constraint: Constraint | None = None
+        self._fault: Failed | None = None
         self._text = IncrementalText(encoder.decode_together)
         self._stops = StopStrings(request.stop)
         self._tokens = TokenCount()
@@ -66,7 +71,7 @@ class RunningAnswer:
 
     def take(self, logits: "torch.Tensor") -> int:
         """Choose the next token by float32 logits of shape (vocabulary,), and give its id."""
-        token = self._chooser.choose(logits)
+        token = self._choose(logits)
         score = None
         top_count = self.request.top_logprobs
         # The token that ends the turn is no part of the answer.
@@ -78,6 +83,26 @@ class RunningAnswer:
                 self._encoder,
             )
         self.add(token, score)
+        return token
+
+    def _choose(self, logits: "torch.Tensor") -> int:
+        form = self.request.form
+        if form is None:
+            return self._chooser.choose(logits)
+        try:
+            if self._constraint is None:
+                self._constraint = form.begin()
+            return self._choose_within(self._constraint, logits)
+        except FormFault as fault:
+            self._fault = Failed(str(fault), param="response_format")
+            raise
+
+    def _choose_within(self, constraint: Constraint, logits: "torch.Tensor") -> int:
+        token = self._chooser.choose(logits, constraint)
+        if token not in self._end_ids:
+            constraint.take(token)
+            # Nothing can follow: there is no need to ask the model for the end of its turn.
+            self._has_ended_turn = constraint.is_complete
         return token
 
     def add(self, token: int, score: TokenScore | None = None) -> None:
@@ -113,8 +138,8 @@ class RunningAnswer:
         self.finish()
 
     def fail(self, message: str = _NO_ANSWER) -> None:
-        """Deliver that the engine could not finish it."""
-        failed = Failed(message)
+        """Deliver that the engine could not finish it, or why its form made it fail."""
+        failed = self._fault or Failed(message)
         self._end(failed)
 
     def _end(self, event: Finished | Failed) -> None:

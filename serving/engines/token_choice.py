@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from pipelines.models.chat import ChatEncoder
-from serving.engines import GenerationRequest, TokenScore
+from serving.engines import Constraint, GenerationRequest, TokenScore
 
 if TYPE_CHECKING:
     import torch
@@ -29,15 +29,18 @@ class TokenChooser:
             seed = request.seed
             self._chance = _make_chance(seed)
 
-    def choose(self, logits: "torch.Tensor") -> int:
+    def choose(
+        self, logits: "torch.Tensor", constraint: Constraint | None = None
+    ) -> int:
         """The next token's id, from float32 logits of shape (vocabulary,).
 
         `ValueError` where the model computed no number for it, as after an overflow.
         """
-        # That of a NaN, where there is one.
-        likeliest = int(logits.argmax())
-        if not math.isfinite(logits[likeliest]):
-            raise ValueError("The model computed logits that are not finite.")
+        likeliest = _find_likeliest(logits)
+        if constraint is not None:
+            # Behind the first look: it would hide a NaN.
+            logits = constraint.mask(logits)
+            likeliest = _find_likeliest(logits)
         if self._chance is None:
             return likeliest
         import torch
@@ -63,8 +66,8 @@ def score_token(
 ) -> TokenScore:
     """A token with the logarithm of its probability, and the `count` likeliest in its place.
 
-    By the model's own distribution, before temperature and `top_p`: logits in float32 of shape
-    (vocabulary,).
+    By the model's own distribution, before temperature, `top_p` and the form of the answer: logits
+    in float32 of shape (vocabulary,).
     """
     logarithms = logits.log_softmax(-1)
     likeliest = logarithms.topk(count)
@@ -82,6 +85,14 @@ def score_token(
         logprob=float(logarithm),
         top=tuple(top),
     )
+
+
+def _find_likeliest(logits: "torch.Tensor") -> int:
+    # That of a NaN, where there is one.
+    likeliest = int(logits.argmax())
+    if not math.isfinite(logits[likeliest]):
+        raise ValueError("The model computed logits that are not finite.")
+    return likeliest
 
 
 def _make_chance(seed: int | None) -> "torch.Generator":

@@ -17,8 +17,9 @@ from core.errors import AssayError
 from pipelines.models.language_model import LanguageModel
 from pipelines.values.dataset import Message
 from pipelines.values.serving_spec import ServingSpec
-from serving.engines import Cancel, Deliver, GenerationRequest
+from serving.engines import Cancel, Deliver, Form, GenerationRequest
 from serving.engines.adapter_switch import AdapterSwitch
+from serving.engines.json_form import JsonForms
 from serving.engines.plain_text import PlainText
 from serving.engines.row_model import Rows
 from serving.engines.running_answer import RunningAnswer
@@ -52,6 +53,7 @@ class TransformersEngine:
         self.context_tokens = language.context_tokens
         self._language = language
         self._plain_text = PlainText(language.encoder)
+        self._json_forms = JsonForms(language.encoder)
         # None wakes the worker so that it sees that the engine is closing.
         self._waiting: queue.Queue[RunningAnswer | None] = queue.Queue(queue_length)
         # Taken from the queue, and too long to begin beside those that run.
@@ -102,6 +104,10 @@ class TransformersEngine:
             )
         return self._plain_text
 
+    def json_form(self, schema: str) -> Form:
+        """What holds answers to a JSON Schema; `Refusal` where they cannot be held to it."""
+        return self._json_forms.compile(schema)
+
     def submit(self, request: GenerationRequest, deliver: Deliver) -> Cancel:
         """Queue a request; the returned function cancels it, queued or running.
 
@@ -145,13 +151,6 @@ class TransformersEngine:
         return Together(encoder, own, _report, rows)
 
     def _check_can(self, request: GenerationRequest) -> None:
-        if request.json_schema is not None:
-            raise Refusal(
-                "The engine transformers does not hold answers to a JSON Schema. "
-                "Leave response_format out, and describe the form in the messages.",
-                code="unsupported_parameter",
-                param="response_format",
-            )
         if request.scores_prompt and not self._runner.scores_prompts:
             raise Refusal(
                 "This base model answers one request after the other, "

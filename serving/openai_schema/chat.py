@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from pydantic.json_schema import WithJsonSchema
 
 from pipelines.values.dataset import Message, Role
+from serving.openai_schema.answer_schema import check_answer_schema
 from serving.openai_schema.fields import (
     Empty,
     Label,
@@ -22,6 +23,7 @@ from serving.openai_schema.refusals import explain_refusal
 from serving.refusal import Refusal
 
 _MOST_ALTERNATIVES = 20
+_ANY_OBJECT = {"type": "object"}
 
 
 def _as_parts(content: Any) -> Any:
@@ -109,12 +111,10 @@ class JsonSchemaFormat(WireValue):
 
 
 class ResponseFormat(WireValue):
-    """Text, or JSON of a schema where the engine can hold to one."""
+    """Text, a JSON object, or JSON of a schema."""
 
-    type: Literal["text", "json_schema"] = Field(
-        description="text and json_schema are served here, "
-        'so leave it out or send {"type": "text"}',
-        json_schema_extra={"is_served": False},
+    type: Literal["text", "json_object", "json_schema"] = Field(
+        description="send text, json_object or json_schema",
     )
     json_schema: JsonSchemaFormat | None = optional(
         'send an object such as {"name": "answer", "schema": {…}}'
@@ -137,7 +137,7 @@ class ChatRequest(GenerationFields):
         f"send a whole number from 0 to {_MOST_ALTERNATIVES}, and logprobs: true"
     )
     response_format: ResponseFormat | None = optional(
-        'send {"type": "text"}; a JSON Schema only to an engine that can hold to one'
+        'send {"type": "text"}, {"type": "json_object"}, or type json_schema with a schema'
     )
     # Taken only with the setting that changes nothing.
     modalities: OnlyText | None = unserved("only text is answered here", '["text"]')
@@ -192,8 +192,10 @@ class ChatRequest(GenerationFields):
     def answer_schema(self) -> str | None:
         """The JSON Schema of the answer, as JSON; None: any text."""
         wanted = self.response_format
-        if wanted is None or wanted.json_schema is None:
+        if wanted is None or wanted.type == "text":
             return None
+        if wanted.json_schema is None:
+            return json.dumps(_ANY_OBJECT)
         return json.dumps(wanted.json_schema.described)
 
 
@@ -243,6 +245,8 @@ def _check_format(wanted: ResponseFormat | None) -> None:
         fact = "holds" if has_schema else "does not hold"
         raise Refusal(
             f"response_format is of type {wanted.type} and {fact} json_schema: "
-            'send {"type": "text"}, or type json_schema with a schema.',
+            'send {"type": "text"}, {"type": "json_object"}, or type json_schema with a schema.',
             param="response_format",
         )
+    if wanted.json_schema is not None:
+        check_answer_schema(wanted.json_schema.described)

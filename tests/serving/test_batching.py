@@ -364,12 +364,6 @@ def test_a_model_that_slots_answer_otherwise_is_not_trusted_with_them(
     assert open_slots(language) is None
 
 
-def test_json_of_a_schema_is_refused(few: Engine, served: Served) -> None:
-    request = GenerationRequest("tuned", (5,), 1, json_schema='{"type": "object"}')
-    with pytest.raises(Refusal, match="JSON Schema"):
-        few.submit(request, lambda _: None)
-
-
 def test_the_slots_grow_with_the_rows_and_are_given_back(
     languages: dict[str, LanguageModel],
 ) -> None:

@@ -307,16 +307,3 @@ def test_probabilities_of_more_tokens_than_a_response_holds_are_refused(
     assert post(endpoint, prompt=[TEXT] * 2, **fields).status_code == 200
     refused = post(endpoint, prompt=[TEXT] * 3, **fields)
     assert refused.json()["error"]["param"] == "logprobs"
-
-
-def test_a_schema_is_refused_by_an_engine_that_holds_to_none(
-    endpoint: Endpoint,
-) -> None:
-    schema: Any = {"name": "a", "schema": {"type": "object"}}
-    with pytest.raises(openai.BadRequestError, match="JSON Schema") as error:
-        endpoint.client.chat.completions.create(
-            model="tuned",
-            messages=QUESTION,
-            response_format={"type": "json_schema", "json_schema": schema},
-        )
-    assert error.value.param == "response_format"

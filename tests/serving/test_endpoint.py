@@ -402,7 +402,7 @@ def test_a_control_token_in_any_turn_is_text(endpoint: Endpoint) -> None:
         ({"top_logprobs": 5}, "top_logprobs"),
         ({"logit_bias": {"5": 100}}, "logit_bias"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"response_format": {"type": "grammar"}}, "response_format"),
         ({"presence_penalty": 0.5}, "presence_penalty"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"messages": []}, "messages"),

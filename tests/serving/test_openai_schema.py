@@ -59,6 +59,7 @@ NEUTRAL: dict[str, list[Any]] = {
         None,
         {"type": "text"},
         {"type": "text", "json_schema": None},
+        {"type": "json_object"},
         {"type": "json_schema", "json_schema": {"name": "a", "schema": {}}},
     ],
     "safety_identifier": [None, "s"],
@@ -107,7 +108,8 @@ REFUSED: dict[str, list[Any]] = {
     "prompt_cache_retention": [5],
     "reasoning_effort": ["low", "high"],
     "response_format": [
-        {"type": "json_object"},
+        {"type": "json"},
+        {"type": "json_object", "json_schema": {"name": "a", "schema": {}}},
         {"type": "json_schema", "json_schema": {}},
         {"type": "json_schema", "json_schema": {"name": "a"}},
         {"type": "json_schema", "json_schema": {"name": "a", "schema": "x"}},

@@ -1,5 +1,6 @@
 """OpenVINO gives the answers that were scored, or it is not used and says why."""
 
+import json
 import random
 import shutil
 from collections.abc import Iterator, Sequence
@@ -232,3 +233,16 @@ def test_another_precision_is_left_to_transformers(served: Served) -> None:
     language = load(served, None)
     with pytest.raises(NotTaken, match="float32, not bfloat16"):
         open_openvino(replace(language, precision="bfloat16"), has_adapter=False)
+
+
+def test_answers_are_held_to_a_schema_as_by_the_other_engine(
+    compiled: Engine, engine: Engine
+) -> None:
+    schema = '{"type": "array", "items": {"type": "boolean"}, "maxItems": 3}'
+    texts = []
+    for each in (compiled, engine):
+        request = GenerationRequest("tuned", (5, 6), 300, form=each.json_form(schema))
+        drawn = replace(request, temperature=1.0, seed=2)
+        texts.append([Listener(each, one).rest()[0] for one in (request, drawn)])
+    assert texts[0] == texts[1]
+    assert all(isinstance(json.loads(text), list) for text in texts[0])

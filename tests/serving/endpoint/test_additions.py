@@ -344,6 +344,21 @@ def test_a_text_stands_in_where_no_engine_answers_and_says_so(stream: bool) -> N
     run(test)
 
 
+def test_no_text_stands_in_for_json() -> None:
+    async def test() -> None:
+        async with webhook(202) as (url, taken):
+            around = falling_back("base", "person", "template", url=url)
+            async with site(0, additions=around) as here:
+                stop_engines(here)
+                asked = {"response_format": {"type": "json_object"}}
+                assert (await here.ask(**asked)).status_code == 503
+                assert taken == []
+                asked = {"response_format": {"type": "text"}}
+                assert (await here.ask(**asked)).status_code == 200
+
+    run(test)
+
+
 def test_by_itself_there_is_no_chain_and_wrong_requests_stay_wrong() -> None:
     async def test() -> None:
         async with site(0, additions=additions()) as here:

@@ -16,6 +16,12 @@ def key(cache: AnswerCache, tenant: str = "", **fields: Any) -> str | None:
     return cache.key_of(json.dumps(body).encode(), CHAT, "fp_1", tenant)
 
 
+def json_of(*names: str) -> dict[str, Any]:
+    properties = {name: {"type": "integer"} for name in names}
+    schema = {"type": "object", "properties": properties}
+    return {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+
+
 def answer(text: str) -> bytes:
     return json.dumps({"id": "chatcmpl-1", "created": 5, "text": text}).encode()
 
@@ -64,6 +70,10 @@ def test_everything_that_changes_an_answer_or_whose_it_is_is_in_the_key() -> Non
         key(cache, max_tokens=5),
         key(cache, seed=1),
         key(cache, stop=["x"]),
+        key(cache, response_format={"type": "json_object"}),
+        key(cache, response_format=json_of("a", "b")),
+        # Answers have their properties in this order.
+        key(cache, response_format=json_of("b", "a")),
         key(cache, model="other"),
         # Refused without a stream: it must not find what the same request without it got.
         key(cache, stream_options={"include_usage": True}),

@@ -1,0 +1,253 @@
+"""Answers that are JSON of a schema: llguidance says which tokens may come next.
+
+    schema ─▶ JsonForms.compile ─▶ JsonForm ─ begin ─▶ JsonConstraint: mask, take, mask, take, …
+
+The library follows an answer byte by byte through a grammar that it makes of the schema. It fetches
+nothing: a schema that names another file or address is an error.
+"""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any
+
+from pipelines.models.chat import ChatEncoder
+from serving.engines import FormFault
+from serving.log import say
+from serving.refusal import Refusal
+
+if TYPE_CHECKING:
+    import torch
+    from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+
+# Compiled schemas that are kept: a program sends the same one again and again.
+_MOST_KEPT = 32
+# White space between two parts of JSON has an end: a weak model would write nothing else.
+_OPTIONS = {"whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,16}"}
+# What every tokenizer that is taken has to write and read as it is.
+_SAMPLE = '{"a": [-1.5e3 , true, null], "é": "x\\n"}'
+# Of a fault of the library, which it tells as one of its errors.
+_PANIC = "panic"
+_PANICS_OF = "pyo3_runtime"
+_LONGEST_FACT = 200
+_TOO_COMPLEX = (
+    "The JSON Schema in response_format is too complex to be followed to the end of this answer. "
+    "Simplify its patterns and alternatives."
+)
+
+
+class JsonForms:
+    """JSON Schemas as forms of answers, for one tokenizer."""
+
+    def __init__(self, encoder: ChatEncoder) -> None:
+        self._encoder = encoder
+        self._opening = threading.Lock()
+        # A refusal is not kept: it takes no longer the second time.
+        self.compile = lru_cache(maxsize=_MOST_KEPT)(self._compile)
+
+    def _compile(self, schema: str) -> "JsonForm":
+        """The form of a JSON Schema, given as JSON; `Refusal` where no answer can be held to it."""
+        with self._opening:
+            tokens = self._tokens
+        if tokens is None:
+            raise Refusal(
+                "The engine transformers does not hold answers to a JSON Schema. "
+                "Leave response_format out, and describe the form in the messages.",
+                code="unsupported_parameter",
+                param="response_format",
+            )
+        try:
+            form = JsonForm(tokens, _grammar_of(schema))
+        except FormFault:
+            raise _refuse(_PANIC) from None
+        form.check()
+        return form
+
+    # On the first request for JSON: most engines never have one, and half a second is long at a
+    # start.
+    @cached_property
+    def _tokens(self) -> "_Tokens | None":
+        try:
+            return _Tokens(self._encoder)
+        except _NotTaken as error:
+            say(f"Answers are not held to JSON Schemas here: {error}.")
+            return None
+
+
+class JsonForm:
+    """A compiled schema."""
+
+    def __init__(self, tokens: "_Tokens", grammar: str) -> None:
+        from llguidance import LLMatcher
+
+        self._tokens = tokens
+        with _no_panic():
+            self._beginning = LLMatcher(
+                tokens.tokenizer,
+                grammar,
+                # Its warnings would quote the schema in the log.
+                log_level=0,
+                limits=_limits(),
+            )
+
+    def check(self) -> None:
+        """Return only if an answer may begin: a `Refusal` says why none can."""
+        if self._beginning.is_error():
+            raise _refuse(self._beginning.get_error())
+        try:
+            self._tokens.forbidden(
+                self._beginning.deep_copy(), self._tokens.tokenizer.vocab_size
+            )
+        except FormFault:
+            raise _refuse("no answer can begin under it") from None
+
+    def begin(self) -> "JsonConstraint":
+        """The constraint of one more answer."""
+        matcher = self._beginning.deep_copy()
+        return JsonConstraint(self._tokens, matcher)
+
+
+class JsonConstraint:
+    """One answer, as far as it has come."""
+
+    def __init__(self, tokens: "_Tokens", matcher: "LLMatcher") -> None:
+        self._tokens = tokens
+        self._matcher = matcher
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the JSON is whole and nothing can follow it."""
+        return self._matcher.is_stopped()
+
+    def mask(self, logits: "torch.Tensor") -> "torch.Tensor":
+        """The logits, shape (vocabulary,), with minus infinity where a token cannot come next.
+
+        `FormFault` where the library gives up, or no token goes on.
+        """
+        import torch
+
+        count = len(logits)
+        forbidden = self._tokens.forbidden(self._matcher, count)
+        mask = torch.from_numpy(forbidden).to(logits.device)
+        return logits.masked_fill(mask, -torch.inf)
+
+    def take(self, token: int) -> None:
+        """Go on behind a token; `FormFault` where the library gives up."""
+        with _no_panic():
+            self._matcher.consume_token(token)
+        _check(self._matcher)
+
+
+class _NotTaken(Exception):
+    """The library cannot follow this tokenizer, or is not there; the message says why."""
+
+
+class _Tokens:
+    """The tokens of a model as the library knows them."""
+
+    def __init__(self, encoder: ChatEncoder) -> None:
+        import numpy as np
+
+        self.tokenizer = _open_tokenizer(encoder)
+        self._control = np.array(sorted(encoder.control_ids), dtype=np.int64)
+        self._ends = np.array(encoder.end_ids, dtype=np.int64)
+
+    def forbidden(self, matcher: "LLMatcher", count: int) -> Any:
+        """Whether each of `count` tokens cannot come next; booleans, shape (count,).
+
+        Tokens that end the turn can only where the JSON is whole, and other control tokens never.
+        """
+        import numpy as np
+
+        with _no_panic():
+            written = matcher.compute_logit_bias()
+            may_end = matcher.is_accepting()
+        _check(matcher)
+        # A byte for each token, and 0 where it cannot come next.
+        known = np.frombuffer(written, dtype=np.uint8)[:count]
+        # A model may have more logits than its tokenizer has tokens, or fewer.
+        forbidden = np.ones(count, dtype=np.bool_)
+        np.equal(known, 0, out=forbidden[: len(known)])
+        control, ends = self._control, self._ends
+        forbidden[control[control < count]] = True
+        forbidden[ends[ends < count]] = not may_end
+        if forbidden.all():
+            raise FormFault(_TOO_COMPLEX)
+        return forbidden
+
+
+def _open_tokenizer(encoder: ChatEncoder) -> "LLTokenizer":
+    try:
+        from llguidance.hf import from_tokenizer
+    except ImportError as error:
+        raise _NotTaken("llguidance is not installed") from error
+    tokenizer: Any = encoder.tokenizer
+    try:
+        with _no_panic():
+            opened = from_tokenizer(tokenizer, eos_token=encoder.end_id)
+    # A tokenizer that is not of the library tokenizers, or of a kind unknown to llguidance.
+    except Exception as error:
+        raise _NotTaken("llguidance does not take this tokenizer") from error
+    encoding = tokenizer(_SAMPLE, add_special_tokens=False)
+    ids = list(encoding["input_ids"])
+    texts = {opened.decode_str(ids).strip(), encoder.decode_together(ids).strip()}
+    if texts != {_SAMPLE}:
+        raise _NotTaken("llguidance reads other texts from this tokenizer's ids")
+    return opened
+
+
+def _grammar_of(schema: str) -> str:
+    document = json.loads(schema)
+    # In place of what the client may have written there: it would change what JSON is.
+    document["x-guidance"] = _OPTIONS
+    return json.dumps({"grammars": [{"json_schema": document}]})
+
+
+def _limits() -> "LLParserLimits":
+    """What one schema may cost: others wait while the next token of its answer is found.
+
+    A step stays under about 10 ms, and what it remembers under about 40 MB.
+    """
+    from llguidance import LLParserLimits
+
+    return LLParserLimits(
+        step_lexer_fuel=30_000,
+        step_max_items=10_000,
+        max_lexer_states=20_000,
+        max_grammar_size=100_000,
+        # Errors without the answer's text.
+        verbose_errors=False,
+    )
+
+
+@contextmanager
+def _no_panic() -> Iterator[None]:
+    """Have a panic of the library be a fault of the schema: as it comes, it ends a thread."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__module__ != _PANICS_OF:
+            raise
+        raise FormFault(_TOO_COMPLEX) from error
+
+
+def _check(matcher: "LLMatcher") -> None:
+    if matcher.is_error():
+        raise FormFault(_TOO_COMPLEX)
+
+
+def _refuse(fact: str) -> Refusal:
+    lines = fact.strip().splitlines() or [""]
+    shown = lines[0][:_LONGEST_FACT]
+    if shown.startswith(_PANIC):
+        shown = "it is too complex"
+    # What is wrong in a regular expression stands in its last line.
+    if shown.startswith("regex"):
+        shown = f"{shown} {lines[-1]}"[:_LONGEST_FACT]
+    return Refusal(
+        f"No answer can be held to the JSON Schema in response_format: {shown}. Change the schema.",
+        code="invalid_value",
+        param="response_format",
+    )
