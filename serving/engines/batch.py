@@ -1,20 +1,20 @@
 """Continuous batching: answers join and leave between two tokens.
 
-    add ─▶ its prompt is read, a part at a time ─▶ one token in each step with all others ─▶ over
+    add ─▶ its prompt is read, a part in each step ─▶ one token in each step with all others ─▶ over
+
+The text of a token is written while the next step is computed.
 
 A row's slot is its place in the list. The last row moves into the place of one that leaves.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import TYPE_CHECKING, Generic
 
 from pipelines.models.chat import ChatEncoder
-from serving.engines import TokenScore
-from serving.engines.row_model import RowModel, SlotsT
+from serving.engines.batch_row import Row
+from serving.engines.row_model import Part, RowModel, SlotsT
 from serving.engines.running_answer import RunningAnswer
-from serving.engines.slots import PromptPlace
-from serving.engines.token_choice import score_token
 
 if TYPE_CHECKING:
     import torch
@@ -27,30 +27,6 @@ FAULTS = (RuntimeError, ValueError, IndexError)
 """What torch raises, out of memory included; the process works on after it."""
 
 Report = Callable[[RunningAnswer, Exception], None]
-
-
-@dataclass(eq=False)
-class _Row:
-    """An answer in its slot. Not frozen: it grows with each token."""
-
-    answer: RunningAnswer
-    # Of the prompt, and then of the answer. All but the last are in the slot once it is read.
-    tokens: list[int]
-    # How many of them are in the slot.
-    computed: int = 0
-    prompt_scores: list[TokenScore] = field(default_factory=list)
-
-    @property
-    def needs(self) -> int:
-        """Positions that it may come to have."""
-        request = self.answer.request
-        return len(request.prompt) + request.max_tokens
-
-    @property
-    def is_reading(self) -> bool:
-        """Whether a part of its prompt is not computed yet."""
-        request = self.answer.request
-        return self.computed < len(request.prompt)
 
 
 class Batch(Generic[SlotsT]):
@@ -67,9 +43,11 @@ class Batch(Generic[SlotsT]):
         self._slots = slots
         self._encoder = encoder
         self._report = report
-        self._rows: list[_Row] = []
+        self._rows: list[Row] = []
         # Tokens whose keys and values each slot holds, also after its row has left.
         self._held: list[list[int]] = []
+        # Rows whose text could not be written, and why.
+        self._unwritable: list[tuple[Row, Exception]] = []
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -78,7 +56,7 @@ class Batch(Generic[SlotsT]):
         """Memory for its rows, and for that one beside them, if all grow to their longest."""
         needs = [row.needs for row in self._rows]
         if answer is not None:
-            row = _Row(answer, [])
+            row = Row(answer, [])
             needs.append(row.needs)
         if not needs:
             return 0
@@ -86,7 +64,7 @@ class Batch(Generic[SlotsT]):
 
     def add(self, answer: RunningAnswer) -> None:
         """Have an answer take part from the next step on."""
-        row = _Row(answer, list(answer.request.prompt))
+        row = Row(answer, list(answer.request.prompt))
         self._rows.append(row)
         try:
             self._reserve()
@@ -102,15 +80,26 @@ class Batch(Generic[SlotsT]):
         row.computed = self._copy_beginning(slot, row)
         self._held[slot] = row.tokens[: row.computed]
 
-    def advance(self) -> None:
-        """Read a part of the prompts that wait, then give every other row its next token."""
+    def advance(self, meanwhile: Callable[[], None]) -> None:
+        """Read a part of the prompts that wait, and give every other row its next token.
+
+        `meanwhile` is called while that is computed. It is to call `write`.
+        """
         self._remove_finished()
-        self._read_prompts()
-        self._remove_finished()
-        self._step()
-        self._remove_finished()
+        if self._rows:
+            self._compute(meanwhile)
+            self._remove_finished()
         if not self._rows and self._slots.shrink():
             self._held = []
+
+    def write(self) -> None:
+        """Deliver the text of tokens that were chosen."""
+        for row in self._rows:
+            try:
+                row.answer.write()
+            # It leaves with the next step: now a forward may be reading its slot.
+            except FAULTS as fault:
+                self._unwritable.append((row, fault))
 
     def end_all(self, end: Callable[[RunningAnswer], None]) -> None:
         """End every answer in that way, and forget it."""
@@ -128,7 +117,7 @@ class Batch(Generic[SlotsT]):
             kept = self._held[: self._slots.count]
             self._held = [tokens[:positions] for tokens in kept]
 
-    def _copy_beginning(self, slot: int, row: _Row) -> int:
+    def _copy_beginning(self, slot: int, row: Row) -> int:
         """Take over what another slot has computed of the same prompt; how many tokens.
 
         The last token is left: its logits are needed.
@@ -145,99 +134,76 @@ class Batch(Generic[SlotsT]):
             self._slots.copy(best, slot, length)
         return length
 
-    def _read_prompts(self) -> None:
-        """Compute up to so many tokens of prompts, those that came first first."""
-        left = _PROMPT_TOKENS_AT_ONCE
-        waiting = [row for row in self._rows if row.is_reading]
-        for row in waiting:
-            if left <= 0:
-                return
-            wanted = row.computed + left
-            end = min(len(row.tokens), wanted)
-            left = wanted - end
-            try:
-                self._read_part(row, end)
-            except FAULTS as error:
-                self._fail(row, error)
-
-    def _read_part(self, row: _Row, end: int) -> None:
-        slot = self._rows.index(row)
-        request = row.answer.request
-        start = row.computed
-        keep = end - start if request.scores_prompt else 1
-        logits = self._model.read_prompt(
-            self._slots,
-            PromptPlace(slot, start, end),
-            row.tokens[start:end],
-            keep,
-        )
-        row.computed = end
-        self._held[slot] = row.tokens[:end]
-        if request.scores_prompt:
-            self._score_prompt(row, logits, start)
-        if row.is_reading:
-            return
-        if request.scores_prompt:
-            scores = row.prompt_scores
-            row.answer.give_prompt_scores(scores)
-        last = logits[-1]
-        self._take(row, last)
-
-    def _score_prompt(self, row: _Row, logits: "torch.Tensor", start: int) -> None:
-        """Score the tokens that the logits predict; those begin at position `start`."""
-        if start == 0:
-            first = row.tokens[0]
-            text = self._encoder.show([first])
-            row.prompt_scores.append(TokenScore(first, text, None))
-        top_count = row.answer.request.top_logprobs or 0
-        predicted = row.tokens[start + 1 : start + 1 + len(logits)]
-        for place, token in enumerate(predicted):
-            score = score_token(
-                logits[place],
-                token,
-                top_count,
-                self._encoder,
-            )
-            row.prompt_scores.append(score)
-
-    def _step(self) -> None:
-        """One more token for every row whose prompt is read."""
-        places = [place for place, row in enumerate(self._rows) if not row.is_reading]
-        if not places:
-            return
-        # A row that still reads its prompt takes part where it stands between others. What it
-        # writes is overwritten when the rest of its prompt is read.
-        rows = self._rows[: places[-1] + 1]
-        lengths = [row.computed for row in rows]
-        tokens = [row.tokens[row.computed] for row in rows]
+    def _compute(self, meanwhile: Callable[[], None]) -> None:
         try:
             self._reserve()
-            logits = self._model.step(self._slots, tokens, lengths)
         except FAULTS as error:
             for row in tuple(self._rows):
                 self._fail(row, error)
             return
-        failed: list[tuple[_Row, Exception]] = []
-        for place in places:
-            row = rows[place]
-            row.computed += 1
-            self._held[place].append(tokens[place])
+        parts = self._plan()
+        computed: Sequence[torch.Tensor | Exception]
+        try:
+            computed = self._model.compute(self._slots, parts, meanwhile)
+        except FAULTS:
+            # One of them may be to blame, and the others are not.
+            computed = self._compute_apart(parts)
+        self._take(parts, computed)
+
+    def _plan(self) -> list[Part]:
+        """What each row computes now. Of prompts up to so many tokens, those of the first rows."""
+        left = _PROMPT_TOKENS_AT_ONCE
+        parts = []
+        for slot, row in enumerate(self._rows):
+            most = left if row.is_reading else 1
+            part = row.next_part(slot, most)
+            if row.is_reading:
+                left -= len(part.tokens)
+            parts.append(part)
+        return parts
+
+    def _compute_apart(self, parts: Sequence[Part]) -> list["torch.Tensor | Exception"]:
+        """The same, one row after the other: its logits, or what it failed with."""
+        results: list[torch.Tensor | Exception] = []
+        waiting = [replace(part, tokens=()) for part in parts]
+        for slot, part in enumerate(parts):
+            before, after = waiting[:slot], waiting[slot + 1 :]
+            alone = [*before, part, *after]
             try:
-                self._take(row, logits[place])
+                logits = self._model.compute(self._slots, alone, self.write)
+                # The next forward writes into the same memory.
+                results.append(logits[slot].clone())
+            except FAULTS as error:
+                results.append(error)
+        return results
+
+    def _take(
+        self, parts: Sequence[Part], computed: Sequence["torch.Tensor | Exception"]
+    ) -> None:
+        failed: list[tuple[Row, Exception]] = []
+        rows = zip(tuple(self._rows), parts, computed, strict=True)
+        for row, part, logits in rows:
+            if isinstance(logits, Exception):
+                failed.append((row, logits))
+                continue
+            if not part.tokens:
+                continue
+            try:
+                row.take(part, logits, self._encoder)
             except FAULTS as fault:
                 failed.append((row, fault))
+            held = self._held[part.slot]
+            held[part.start :] = row.tokens[part.start : row.computed]
         # Later, since other rows move into the places of those that leave.
         for row, reason in failed:
             self._fail(row, reason)
 
-    def _take(self, row: _Row, logits: "torch.Tensor") -> None:
-        answer = row.answer
-        if answer.is_over:
-            return
-        token = answer.take(logits)
-        row.tokens.append(token)
-
     def _remove_finished(self) -> None:
+        for row, fault in self._unwritable:
+            # It may have failed otherwise meanwhile.
+            if row in self._rows:
+                self._fail(row, fault)
+        self._unwritable = []
         for row in tuple(self._rows):
             answer = row.answer
             if answer.is_over:
@@ -247,20 +213,20 @@ class Batch(Generic[SlotsT]):
                 self._remove(row)
                 answer.finish()
 
-    def _fail(self, row: _Row, error: Exception) -> None:
+    def _fail(self, row: Row, error: Exception) -> None:
         answer = row.answer
         self._clear(row)
         self._remove(row)
         self._report(answer, error)
         answer.fail()
 
-    def _clear(self, row: _Row) -> None:
+    def _clear(self, row: Row) -> None:
         """Leave nothing of a row in its slot: no mask would hide a NaN from a later one."""
         slot = self._rows.index(row)
         self._slots.clear(slot)
         self._held[slot] = []
 
-    def _remove(self, row: _Row) -> None:
+    def _remove(self, row: Row) -> None:
         slot = self._rows.index(row)
         last = len(self._rows) - 1
         moved = self._rows.pop()

@@ -3,14 +3,12 @@
 `slot_model` and `slots` are those of transformers, `openvino.paged` those of OpenVINO.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 if TYPE_CHECKING:
     import torch
-
-    from serving.engines.slots import PromptPlace
 
 
 class RowSlots(Protocol):
@@ -40,6 +38,23 @@ class RowSlots(Protocol):
         """Give memory back where a long row made the buffers grow; what they held is lost."""
 
 
+@dataclass(frozen=True)
+class Part:
+    """What a forward computes of one row: these tokens, in a slot, from a position on."""
+
+    slot: int
+    start: int
+    # None where the row waits: its slot is not to be changed before `start`.
+    tokens: Sequence[int]
+    # Of so many of its last tokens the logits are wanted.
+    keep: int = 1
+
+    @property
+    def end(self) -> int:
+        """The position behind its last token."""
+        return self.start + len(self.tokens)
+
+
 SlotsT = TypeVar("SlotsT", bound=RowSlots)
 _SlotsT_contra = TypeVar("_SlotsT_contra", bound=RowSlots, contravariant=True)
 
@@ -47,19 +62,18 @@ _SlotsT_contra = TypeVar("_SlotsT_contra", bound=RowSlots, contravariant=True)
 class RowModel(Protocol[_SlotsT_contra]):
     """Forwards of one model over slots of its kind."""
 
-    def read_prompt(
+    def compute(
         self,
         slots: _SlotsT_contra,
-        place: "PromptPlace",
-        tokens: Sequence[int],
-        keep: int,
-    ) -> "torch.Tensor":
-        """Compute a part of a prompt; logits of its last `keep` tokens in float32."""
+        parts: Sequence[Part],
+        meanwhile: Callable[[], None],
+    ) -> Sequence["torch.Tensor"]:
+        """Compute parts of the first rows, one of each row in the order of their slots.
 
-    def step(
-        self, slots: _SlotsT_contra, tokens: Sequence[int], lengths: Sequence[int]
-    ) -> "torch.Tensor":
-        """Compute one token behind each of the first rows; logits in float32."""
+        For each part the logits of its last `keep` tokens in float32, of shape (keep, vocabulary).
+        The next forward may overwrite them. `meanwhile` is called once, before or while it
+        computes.
+        """
 
 
 class Switch(Protocol):

@@ -116,13 +116,19 @@ class Together:
             is_busy = len(batch) > 0
             if is_busy:
                 self._switch.turn(on=with_adapter)
-                batch.advance()
+                batch.advance(self._write)
 
     def end_all(self, end: Callable[[RunningAnswer], None]) -> None:
         """End all answers in that way."""
         batches = self._batches.values()
         for batch in batches:
             batch.end_all(end)
+
+    def _write(self) -> None:
+        """Deliver what is chosen of every answer, also of those whose turn is not now."""
+        batches = self._batches.values()
+        for batch in batches:
+            batch.write()
 
 
 class OneByOne:
@@ -211,6 +217,7 @@ class _Steering:
         import torch
 
         token = self._answer.take(scores[0])
+        self._answer.write()
         only = torch.full_like(scores, -torch.inf)
         only[0, token] = 0
         return only

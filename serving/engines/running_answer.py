@@ -46,6 +46,8 @@ class RunningAnswer:
         self._stops = StopStrings(request.stop)
         self._tokens = TokenCount()
         self._scores = _HeldScores()
+        # Chosen, and not delivered yet.
+        self._unwritten: deque[tuple[int, TokenScore | None]] = deque()
         self._taken = 0
         self._waits_for_prompt_scores = request.scores_prompt
         self._has_ended_turn = False
@@ -70,7 +72,10 @@ class RunningAnswer:
         self._deliver(event)
 
     def take(self, logits: "torch.Tensor") -> int:
-        """Choose the next token by float32 logits of shape (vocabulary,), and give its id."""
+        """Choose the next token by float32 logits of shape (vocabulary,), and give its id.
+
+        `write` delivers its text: the next token may be computed before.
+        """
         token = self._choose(logits)
         score = None
         top_count = self.request.top_logprobs
@@ -84,6 +89,17 @@ class RunningAnswer:
             )
         self.add(token, score)
         return token
+
+    def add(self, token: int, score: TokenScore | None = None) -> None:
+        """Take a token that was chosen; `write` delivers its text."""
+        self._taken += 1
+        if token in self._end_ids:
+            self._has_ended_turn = True
+            return
+        self._unwritten.append((token, score))
+        # Only its text says whether a stop string ends the answer here.
+        if self.request.stop:
+            self.write()
 
     def _choose(self, logits: "torch.Tensor") -> int:
         form = self.request.form
@@ -105,13 +121,13 @@ class RunningAnswer:
             self._has_ended_turn = constraint.is_complete
         return token
 
-    def add(self, token: int, score: TokenScore | None = None) -> None:
-        """Take a token that was chosen, and deliver the text that is certain by it."""
-        self._taken += 1
-        is_end = token in self._end_ids
-        if is_end:
-            self._has_ended_turn = True
-            return
+    def write(self) -> None:
+        """Deliver the text that is certain by the tokens that were chosen."""
+        while self._unwritten:
+            token, score = self._unwritten.popleft()
+            self._write_token(token, score)
+
+    def _write_token(self, token: int, score: TokenScore | None) -> None:
         text = self._text.push(token)
         self._tokens.add(text)
         if score is not None:
@@ -121,6 +137,7 @@ class RunningAnswer:
 
     def finish(self) -> None:
         """Deliver what was held back, and the reason why the answer ended."""
+        self.write()
         rest = self._stops.push(self._text.flush())
         rest += self._stops.flush()
         count = self._count()
@@ -138,7 +155,11 @@ class RunningAnswer:
         self.finish()
 
     def fail(self, message: str = _NO_ANSWER) -> None:
-        """Deliver that the engine could not finish it, or why its form made it fail."""
+        """Deliver that the engine could not finish it, or why its form made it fail.
+
+        What it has so far comes before.
+        """
+        self.write()
         failed = self._fault or Failed(message)
         self._end(failed)
 

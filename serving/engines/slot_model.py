@@ -1,6 +1,6 @@
 """A model's forward over rows in slots, and whether it can be trusted with this model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -8,7 +8,7 @@ import torch
 
 from pipelines.models.batching import Batching
 from pipelines.models.language_model import LanguageModel
-from serving.engines.row_model import RowModel, SlotsT
+from serving.engines.row_model import Part, RowModel, SlotsT
 from serving.engines.slots import HeadShape, PromptPlace, Slots, StepPlace
 
 # Share of the largest logit by which two ways to compute may differ: a wrong mask or position
@@ -26,33 +26,47 @@ class SlotModel:
         self._device = device
         self._dtype = dtype
 
-    def read_prompt(
-        self, slots: Slots, place: PromptPlace, tokens: Sequence[int], keep: int
-    ) -> torch.Tensor:
-        """Compute a part of a prompt; logits of its last `keep` tokens in float32.
+    def compute(
+        self, slots: Slots, parts: Sequence[Part], meanwhile: Callable[[], None]
+    ) -> Sequence[torch.Tensor]:
+        """Compute parts of the first rows: all single tokens at once, then each prompt by itself.
 
-        Their shape is (keep, vocabulary).
+        Parts of several lengths would need padding.
         """
-        positions = torch.arange(place.start, place.end, device=self._device)
-        seen = torch.arange(place.end, device=self._device)
+        meanwhile()
+        logits = {}
+        single = [part.slot for part in parts if len(part.tokens) == 1]
+        if single:
+            # Rows that stand between them take part. What those write is overwritten when their
+            # own tokens are computed.
+            rows = parts[: single[-1] + 1]
+            together = self._step(slots, rows)
+            for slot in single:
+                logits[slot] = together[slot : slot + 1]
+        for part in parts:
+            if len(part.tokens) > 1:
+                logits[part.slot] = self._read_prompt(slots, part)
+        nothing = torch.empty(0)
+        return [logits.get(part.slot, nothing) for part in parts]
+
+    def _read_prompt(self, slots: Slots, part: Part) -> torch.Tensor:
+        positions = torch.arange(part.start, part.end, device=self._device)
+        seen = torch.arange(part.end, device=self._device)
         is_seen = seen[None, :] <= positions[:, None]
-        slots.aim(place)
+        slots.aim(PromptPlace(part.slot, part.start, part.end))
         logits = self._forward(
             slots,
-            torch.tensor([list(tokens)], device=self._device),
+            torch.tensor([list(part.tokens)], device=self._device),
             positions[None],
             is_seen[None, None],
-            keep,
+            part.keep,
         )
-        return logits[0, -keep:].float()
+        return logits[0, -part.keep :].float()
 
-    def step(
-        self, slots: Slots, tokens: Sequence[int], lengths: Sequence[int]
-    ) -> torch.Tensor:
-        """Compute one token behind each of the first rows, which are `lengths` long.
-
-        Logits in float32, of shape (rows, vocabulary).
-        """
+    def _step(self, slots: Slots, parts: Sequence[Part]) -> torch.Tensor:
+        """Logits of one token of each row, of shape (rows, vocabulary)."""
+        tokens = [part.tokens[0] if part.tokens else 0 for part in parts]
+        lengths = [part.start for part in parts]
         positions = torch.tensor(lengths, device=self._device)
         rows = torch.arange(len(tokens), device=self._device)
         width = max(lengths) + 1
@@ -156,20 +170,29 @@ class Trial:
         return logits.float(), shapes
 
     def compute_together(self, model: RowModel[SlotsT], slots: SlotsT) -> torch.Tensor:
-        """The same logits: the long row's prompt in two parts, both last tokens in one step."""
+        """The same logits: the long row's prompt in two parts, both last tokens in one step.
+
+        The second part is computed beside the short row's prompt.
+        """
         long = len(self.row)
         slots.reserve(2, long)
         short_end, long_end = self.short - 1, long - 1
         places = [
-            PromptPlace(0, 0, short_end),
-            PromptPlace(1, 0, 2),
-            PromptPlace(1, 2, long_end),
+            ((0, 0), (0, 2)),
+            ((0, short_end), (2, long_end)),
+            ((short_end, short_end + 1), (long_end, long)),
         ]
-        for place in places:
-            tokens = self.row[place.start : place.end]
-            model.read_prompt(slots, place, tokens, 1)
-        last = [self.row[short_end], self.row[long_end]]
-        return model.step(slots, last, [short_end, long_end])
+        for spans in places:
+            parts = []
+            for slot, (start, end) in enumerate(spans):
+                part = Part(slot, start, self.row[start:end])
+                parts.append(part)
+            logits = model.compute(slots, parts, _do_nothing)
+        return torch.cat(list(logits))
+
+
+def _do_nothing() -> None:
+    """What is to be done meanwhile where nobody waits for anything."""
 
 
 def are_alike(one: torch.Tensor, other: torch.Tensor, dtype: torch.dtype) -> bool:

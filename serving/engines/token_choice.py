@@ -36,17 +36,17 @@ class TokenChooser:
 
         `ValueError` where the model computed no number for it, as after an overflow.
         """
-        likeliest = _find_likeliest(logits)
+        likelihoods = logits.cpu()
+        likeliest = _find_likeliest(likelihoods)
         if constraint is not None:
             # Behind the first look: it would hide a NaN.
-            logits = constraint.mask(logits)
-            likeliest = _find_likeliest(logits)
+            likelihoods = constraint.mask(likelihoods)
+            likeliest = _find_likeliest(likelihoods)
         if self._chance is None:
             return likeliest
         import torch
 
         # The generator lives on the CPU, so that a seed draws the same beside every device.
-        likelihoods = logits.cpu()
         # None is over 0, so that the likeliest is never too large to be divided.
         differences = likelihoods - likelihoods[likeliest]
         scaled = differences / self._temperature
@@ -88,9 +88,11 @@ def score_token(
 
 
 def _find_likeliest(logits: "torch.Tensor") -> int:
+    # By numpy: torch would wake its other threads for this, and those hold a processor for a while.
+    values = logits.numpy()
     # That of a NaN, where there is one.
-    likeliest = int(logits.argmax())
-    if not math.isfinite(logits[likeliest]):
+    likeliest = int(values.argmax())
+    if not math.isfinite(values[likeliest]):
         raise ValueError("The model computed logits that are not finite.")
     return likeliest
 

@@ -199,12 +199,12 @@ def test_a_prompt_that_nobody_reads_to_its_end_leaves_nothing_in_its_slot(
 
     with torch.inference_mode():
         left = begin(*[BROKEN] * 200)
-        batch.advance()
+        batch.advance(batch.write)
         left.cancelled.set()
-        batch.advance()
+        batch.advance(batch.write)
         answers = begin(5, 6), begin(7, *range(20, 60))
         while not all(answer.is_over for answer in answers) and not failed:
-            batch.advance()
+            batch.advance(batch.write)
     assert failed == []
 
 

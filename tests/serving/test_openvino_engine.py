@@ -17,7 +17,7 @@ from pipelines.models.language_model import (
     generate,
     load_language_model,
 )
-from serving.engines import OPENVINO, Engine, GenerationRequest
+from serving.engines import OPENVINO, Engine, Failed, GenerationRequest
 from serving.engines.openvino.graph import compile_recorded
 from serving.engines.openvino.library import NotTaken
 from serving.engines.openvino.opening import check_rows, open_openvino
@@ -33,6 +33,8 @@ from tests.support.tiny import CHAT_TEMPLATE
 
 NEW_TOKENS = 10
 MODELS = ("tuned", "tiny")
+BROKEN = 250
+"""A token that no prompt of these tests has."""
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +193,36 @@ def test_a_graph_with_another_alpha_than_the_adapters_is_not_trusted(
     check_graph_of(other, other)
     with pytest.raises(NotTaken, match="other probabilities"):
         check_graph_of(other, language)
+
+
+@pytest.mark.ci
+def test_logits_that_are_not_finite_fail_their_own_answer_alone(
+    served: Served, engine: Engine
+) -> None:
+    """Also where its prompt is computed in one forward with the others' tokens."""
+    language = load(served, None)
+    output = language.model.get_output_embeddings()
+    output.weight = torch.nn.Parameter(output.weight.detach().clone())
+    with torch.no_grad():
+        language.model.get_input_embeddings().weight[BROKEN] = torch.nan
+    asked = [prompt for prompt in prompts(12) if BROKEN not in prompt]
+    expected = texts_alone(language, asked)
+    _, shapes = Trial.of(language, short=2, long=3).compute_alone(language)
+    compiled = compile_recorded(record(language.model, shapes), threads=1)
+    model, slots = open_paged(compiled, has_adapter=False)
+    made = TransformersEngine(
+        language, {"tiny": engine.specs["tiny"]}, compiled=Rows(model, slots, model)
+    )
+    broken = GenerationRequest("tiny", (BROKEN,) * 40, NEW_TOKENS)
+    try:
+        listeners = [
+            Listener(made, GenerationRequest("tiny", prompt, NEW_TOKENS))
+            for prompt in asked
+        ]
+        assert isinstance(Listener(made, broken).rest()[1], Failed)
+        assert [listener.rest()[0] for listener in listeners] == expected
+    finally:
+        made.close()
 
 
 @pytest.mark.ci

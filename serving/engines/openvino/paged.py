@@ -6,7 +6,7 @@
 A slot has its blocks side by side, and for itself: adapter and base never share one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from serving.engines.openvino.graph import KEYS, VALUES
-from serving.engines.slots import PromptPlace, sizes_for
+from serving.engines.row_model import Part
+from serving.engines.slots import sizes_for
 
 
 @dataclass(frozen=True)
@@ -127,47 +128,23 @@ class PagedModel:
         if self._has_adapter:
             self._share = _share(on=on)
 
-    def read_prompt(
-        self, slots: PagedSlots, place: PromptPlace, tokens: Sequence[int], keep: int
-    ) -> torch.Tensor:
-        """Compute a part of a prompt; logits of its last `keep` tokens in float32.
-
-        Their shape is (keep, vocabulary).
-        """
-        count = len(tokens)
-        wanted = range(count - keep, count)
-        return self._forward(slots, [place], tokens, wanted)
-
-    def step(
-        self, slots: PagedSlots, tokens: Sequence[int], lengths: Sequence[int]
-    ) -> torch.Tensor:
-        """Compute one token behind each of the first rows, which are `lengths` long.
-
-        Logits in float32, of shape (rows, vocabulary).
-        """
-        places = []
-        for slot, length in enumerate(lengths):
-            place = PromptPlace(slot, length, length + 1)
-            places.append(place)
-        return self._forward(slots, places, tokens, range(len(tokens)))
-
-    def _forward(
-        self,
-        slots: PagedSlots,
-        places: Sequence[PromptPlace],
-        tokens: Sequence[int],
-        wanted: Sequence[int],
-    ) -> torch.Tensor:
+    def compute(
+        self, slots: PagedSlots, parts: Sequence[Part], meanwhile: Callable[[], None]
+    ) -> Sequence[torch.Tensor]:
+        """Compute parts of rows in one forward, prompts beside single tokens."""
         self._bind(slots)
-        inputs = _describe(slots, places)
-        inputs["input_ids"] = np.array(tokens, dtype=np.int64)
-        inputs["wanted"] = np.array(wanted, dtype=np.int64)
+        inputs = _describe(slots, [part for part in parts if part.tokens])
         inputs["share"] = self._share
         known = {name: inputs[name] for name in inputs if name in self._names}
-        self._request.infer(known)
-        logits = self._request.get_tensor("logits").data
-        # A copy: the next forward writes into the same memory.
-        return torch.from_numpy(np.array(logits[:, 0]))
+        # Not copied, and therefore kept until it has computed.
+        self._request.start_async(known, share_inputs=True)
+        try:
+            meanwhile()
+        finally:
+            self._request.wait()
+        logits = self._request.get_tensor("logits").data[:, 0]
+        counts = [part.keep if part.tokens else 0 for part in parts]
+        return torch.split(torch.from_numpy(logits), counts)
 
     def _bind(self, slots: PagedSlots) -> None:
         """Have the model read and write these buffers."""
@@ -211,25 +188,30 @@ def _share(*, on: bool) -> np.ndarray:
     return np.array([1.0 if on else 0.0], dtype=np.float32)
 
 
-def _describe(
-    slots: PagedSlots, places: Sequence[PromptPlace]
-) -> dict[str, np.ndarray]:
-    """Where each row of a forward stands, as paged attention wants to be told."""
+def _describe(slots: PagedSlots, parts: Sequence[Part]) -> dict[str, np.ndarray]:
+    """The tokens of a forward and where they stand, as paged attention wants to be told."""
+    tokens: list[int] = []
     positions: list[int] = []
+    wanted: list[int] = []
     begins = [0]
     blocks: list[int] = []
     block_begins = [0]
-    for place in places:
-        positions += range(place.start, place.end)
-        begins.append(len(positions))
-        first = place.slot * slots.blocks
-        count = blocks_for(place.end, slots.block)
+    for part in parts:
+        tokens += part.tokens
+        positions += range(part.start, part.end)
+        end = len(tokens)
+        wanted += range(end - part.keep, end)
+        begins.append(end)
+        first = part.slot * slots.blocks
+        count = blocks_for(part.end, slots.block)
         blocks += range(first, first + count)
         block_begins.append(len(blocks))
-    starts = [place.start for place in places]
-    longest = max(place.end for place in places)
+    starts = [part.start for part in parts]
+    longest = max(part.end for part in parts)
     return {
+        "input_ids": np.array(tokens, dtype=np.int64),
         "position_ids": np.array(positions, dtype=np.int64),
+        "wanted": np.array(wanted, dtype=np.int64),
         "past_lens": np.array(starts, dtype=np.int32),
         "subsequence_begins": np.array(begins, dtype=np.int32),
         "block_indices": np.array(blocks, dtype=np.int32),
