@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 # Tokens of prompts between two steps: running answers wait for them.
 _PROMPT_TOKENS_AT_ONCE = 128
+# Tokens of a row that are guessed, where reading the weights is what takes time. Among more rows
+# each token does.
+_MOST_GUESSES, _FEW_ROWS = 4, 4
 # A shorter beginning is computed sooner than it is copied.
 _SHORTEST_SHARED = 8
 FAULTS = (RuntimeError, ValueError, IndexError)
@@ -107,10 +110,11 @@ class Batch(Generic[SlotsT]):
             end(row.answer)
         self._rows = []
 
-    def _reserve(self) -> None:
-        """Have room for every row as it is now, its next token included."""
+    def _reserve(self, parts: Sequence[Part] = ()) -> None:
+        """Have room for every row as it is now, and for what is computed of it next."""
         lengths = [len(row.tokens) for row in self._rows]
-        count = len(lengths)
+        lengths += [part.end for part in parts]
+        count = len(self._rows)
         is_new = self._slots.reserve(count, max(lengths))
         if is_new:
             positions = self._slots.positions
@@ -135,13 +139,13 @@ class Batch(Generic[SlotsT]):
         return length
 
     def _compute(self, meanwhile: Callable[[], None]) -> None:
+        parts = self._plan()
         try:
-            self._reserve()
+            self._reserve(parts)
         except FAULTS as error:
             for row in tuple(self._rows):
                 self._fail(row, error)
             return
-        parts = self._plan()
         computed: Sequence[torch.Tensor | Exception]
         try:
             computed = self._model.compute(self._slots, parts, meanwhile)
@@ -153,14 +157,23 @@ class Batch(Generic[SlotsT]):
     def _plan(self) -> list[Part]:
         """What each row computes now. Of prompts up to so many tokens, those of the first rows."""
         left = _PROMPT_TOKENS_AT_ONCE
+        guesses = self._guesses_of_each()
         parts = []
         for slot, row in enumerate(self._rows):
-            most = left if row.is_reading else 1
-            part = row.next_part(slot, most)
             if row.is_reading:
+                part = row.next_prompt_part(slot, left)
                 left -= len(part.tokens)
+            else:
+                part = row.next_step(slot, guesses)
             parts.append(part)
         return parts
+
+    def _guesses_of_each(self) -> int:
+        """How many tokens of each row are guessed beside its last one."""
+        are_few = len(self._rows) <= _FEW_ROWS
+        if are_few and self._model.mixes_lengths:
+            return _MOST_GUESSES
+        return 0
 
     def _compute_apart(self, parts: Sequence[Part]) -> list["torch.Tensor | Exception"]:
         """The same, one row after the other: its logits, or what it failed with."""

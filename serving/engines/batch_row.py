@@ -1,10 +1,12 @@
 """One answer of a batch: what is in its slot, what it computes next, and what comes of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipelines.models.chat import ChatEncoder
 from serving.engines import TokenScore
+from serving.engines.guesses import Guesses
 from serving.engines.row_model import Part
 from serving.engines.running_answer import RunningAnswer
 from serving.engines.token_choice import score_token
@@ -23,6 +25,7 @@ class Row:
     # How many of them are in the slot.
     computed: int = 0
     prompt_scores: list[TokenScore] = field(default_factory=list)
+    guesses: Guesses = field(default_factory=Guesses)
 
     @property
     def needs(self) -> int:
@@ -36,18 +39,27 @@ class Row:
         request = self.answer.request
         return self.computed < len(request.prompt)
 
-    def next_part(self, slot: int, most: int) -> Part:
-        """What it computes next: at most so many tokens of its prompt, or its last token."""
+    def next_prompt_part(self, slot: int, most: int) -> Part:
+        """At most so many tokens of its prompt."""
         start = self.computed
         tokens = self.tokens[start : start + most]
-        scores_all = self.is_reading and self.answer.request.scores_prompt
-        keep = len(tokens) if scores_all else 1
+        scores_prompt = self.answer.request.scores_prompt
+        keep = len(tokens) if scores_prompt else 1
         return Part(slot, start, tokens, keep)
+
+    def next_step(self, slot: int, most_guesses: int) -> Part:
+        """Its last token, and at most so many that are guessed to follow."""
+        guessed = self._guess(most_guesses)
+        tokens = [self.tokens[-1], *guessed]
+        return Part(slot, self.computed, tokens, keep=len(tokens))
 
     def take(self, part: Part, logits: "torch.Tensor", encoder: ChatEncoder) -> None:
         """Go on by what was computed: logits of shape (kept tokens, vocabulary)."""
-        scores_prompt = self.is_reading and self.answer.request.scores_prompt
+        if not self.is_reading:
+            self._take_guessed(part, logits)
+            return
         self.computed = part.end
+        scores_prompt = self.answer.request.scores_prompt
         if scores_prompt:
             self._score_prompt(part, logits, encoder)
         if self.is_reading:
@@ -55,9 +67,31 @@ class Row:
         if scores_prompt:
             self.answer.give_prompt_scores(self.prompt_scores)
         if not self.answer.is_over:
-            last = logits[-1]
-            token = self.answer.take(last)
-            self.tokens.append(token)
+            self._take_next(logits[-1])
+
+    def _take_guessed(self, part: Part, logits: "torch.Tensor") -> None:
+        """Take tokens for as long as those that were computed behind them are the ones chosen."""
+        for place, computed in enumerate(part.tokens):
+            # The first one was chosen before.
+            is_right = computed == self.tokens[-1]
+            if not is_right or self.answer.is_over:
+                return
+            self.computed += 1
+            self._take_next(logits[place])
+
+    def _take_next(self, logits: "torch.Tensor") -> None:
+        token = self.answer.take(logits)
+        self.tokens.append(token)
+
+    def _guess(self, most: int) -> Sequence[int]:
+        request = self.answer.request
+        # The step itself gives one more token than is guessed.
+        wanted = self.needs - len(self.tokens) - 1
+        count = min(most, wanted)
+        # What is drawn by chance seldom repeats.
+        if count <= 0 or request.temperature > 0:
+            return ()
+        return self.guesses.guess(self.tokens, count)
 
     def _score_prompt(
         self, part: Part, logits: "torch.Tensor", encoder: ChatEncoder

@@ -62,6 +62,9 @@ _SlotsT_contra = TypeVar("_SlotsT_contra", bound=RowSlots, contravariant=True)
 class RowModel(Protocol[_SlotsT_contra]):
     """Forwards of one model over slots of its kind."""
 
+    mixes_lengths: bool
+    """Whether one pass over the weights computes parts of any lengths."""
+
     def compute(
         self,
         slots: _SlotsT_contra,

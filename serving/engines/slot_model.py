@@ -21,6 +21,8 @@ _STEP = 7919
 class SlotModel:
     """Forwards of one model over the slots of a batch."""
 
+    mixes_lengths = False
+
     def __init__(self, model: Any, device: str, dtype: torch.dtype) -> None:
         self._model = model
         self._device = device

@@ -114,6 +114,8 @@ class PagedSlots:
 class PagedModel:
     """Forwards of a compiled model, with its adapter or without."""
 
+    mixes_lengths = True
+
     def __init__(self, compiled: Any, *, has_adapter: bool) -> None:
         self._request = compiled.create_infer_request()
         self._names = {port.get_any_name() for port in compiled.inputs}
