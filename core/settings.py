@@ -95,10 +95,13 @@ class Settings(BaseSettings):
     """
 
     engine: str = ""
-    """What computes answers: `transformers` or `openvino`; empty: transformers.
+    """What computes answers: `transformers`, `openvino` or `vllm`; empty: transformers.
 
     A text, as `spare_engines` is.
     """
+
+    vllm_python: Path | None = None
+    """A Python that has vLLM, for the engine of that name; None: there is none."""
 
     metrics_address: str = ""
     """Where `/metrics` is answered: `HOST:PORT`, or `off`; empty: on the endpoint's own port."""

@@ -14,13 +14,19 @@ from pipelines.models.language_model import (
 )
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.serving_spec import ServingSpec
-from serving.engines import OPENVINO, TRANSFORMERS, Engine
+from serving.engines import OPENVINO, TRANSFORMERS, VLLM, Engine, NotTaken
 from serving.log import say
 from serving.openai_schema.fields import MODEL_NAME
-from serving.package import Package, check_base, open_package, read_chat_template
+from serving.package import (
+    WEIGHTS,
+    Package,
+    check_base,
+    open_package,
+    read_chat_template,
+)
 from serving.stamps import Stamps, read_stamps
 
-ENGINES = (TRANSFORMERS, OPENVINO)
+ENGINES = (TRANSFORMERS, OPENVINO, VLLM)
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 # Tokens of an answer to a request that sets no limit, where a base is served alone.
 DEFAULT_MAX_TOKENS = 256
@@ -68,7 +74,11 @@ def load_engine(config: EngineConfig) -> Engine:
         loaded = _check_and_load(config, base)
         # What cannot be read is not known to be the same.
         if None not in before and _read_stamps(config, base) == before:
-            return _open_engine(config, base, *loaded)
+            engine = _open_engine(config, base, *loaded)
+            # vLLM has read the files once more, by itself.
+            if config.engine != VLLM or _read_stamps(config, base) == before:
+                return engine
+            engine.close()
         # Given back first: never two copies of all weights at once.
         del loaded
     raise DamagedFile(
@@ -121,6 +131,8 @@ def _open_engine(
 
     if config.engine == OPENVINO:
         return _load_openvino(base, language, specs)
+    if config.engine == VLLM:
+        return _load_vllm(config, base, language, specs)
     return TransformersEngine(language, specs)
 
 
@@ -131,7 +143,6 @@ def _load_openvino(
 
     What is served says which of them it is: that is part of its spec.
     """
-    from serving.engines.openvino.library import NotTaken
     from serving.engines.openvino.opening import library_version, open_openvino
     from serving.engines.transformers import TransformersEngine, has_adapter
 
@@ -147,6 +158,32 @@ def _load_openvino(
     # The compiled model has weights of its own: two of them would not fit where one does.
     without_weights = replace(language, model=None)
     return TransformersEngine(without_weights, own_specs, compiled=compiled)
+
+
+def _load_vllm(
+    config: EngineConfig,
+    base: BaseModelManifest,
+    language: LanguageModel,
+    specs: dict[str, ServingSpec],
+) -> Engine:
+    """An engine that asks vLLM; transformers where it is known beforehand that vLLM cannot serve.
+
+    `ServingError` where that is seen later: the endpoint then starts a process without vLLM.
+    """
+    from serving.engines.transformers import TransformersEngine
+    from serving.engines.vllm.opening import Weights, open_vllm, plan_vllm
+
+    adapter = None if config.package is None else config.package / WEIGHTS
+    weights = Weights(config.base_folder, base.digest, adapter)
+    try:
+        plan = plan_vllm(language, specs, weights)
+    except NotTaken as reason:
+        say(f"vLLM does not serve {base.id}: {reason}. transformers serves it.")
+        return TransformersEngine(language, specs)
+    try:
+        return open_vllm(plan, language, specs)
+    except (NotTaken, ServingError) as reason:
+        raise ServingError(f"vLLM does not serve {base.id}: {reason}") from reason
 
 
 def copy_weights(model: Any) -> None:

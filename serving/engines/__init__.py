@@ -2,9 +2,9 @@
 
     GenerationRequest ── Engine.submit ──▶ Piece, Piece, … ──▶ Finished | Failed
 
-`transformers` is the reference engine, and `openvino` computes the same rows by OpenVINO. It
-delivers its events from a thread of its own;
-`serving.answer` brings them to the event loop.
+`transformers` is the reference engine, `openvino` computes the same rows by OpenVINO, and `vllm`
+asks vLLM's own server. Each delivers its events from a thread of its own; `serving.answer` brings
+them to the event loop.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ from serving.engines.plain_text import PlainText
 if TYPE_CHECKING:
     import torch
 
-TRANSFORMERS, OPENVINO = "transformers", "openvino"
+TRANSFORMERS, OPENVINO, VLLM = "transformers", "openvino", "vllm"
 """Names of engines, as a spec and `ASSAY_ENGINE` have them."""
 
 
@@ -48,6 +48,13 @@ class Form(Protocol):
 
 class FormFault(ValueError):
     """An answer cannot be held to its form any further; the message is for the client."""
+
+
+class NotTaken(Exception):
+    """Another engine than the one that scored does not serve this base or adapter.
+
+    The message says why.
+    """
 
 
 @dataclass(frozen=True)

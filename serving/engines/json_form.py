@@ -14,7 +14,7 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pipelines.models.chat import ChatEncoder
-from serving.engines import FormFault
+from serving.engines import TRANSFORMERS, FormFault
 from serving.log import say
 from serving.refusal import Refusal
 
@@ -52,12 +52,7 @@ class JsonForms:
         with self._opening:
             tokens = self._tokens
         if tokens is None:
-            raise Refusal(
-                "The engine transformers does not hold answers to a JSON Schema. "
-                "Leave response_format out, and describe the form in the messages.",
-                code="unsupported_parameter",
-                param="response_format",
-            )
+            raise holds_to_none_error(TRANSFORMERS)
         try:
             form = JsonForm(tokens, _grammar_of(schema))
         except FormFault:
@@ -74,6 +69,16 @@ class JsonForms:
         except _NotTaken as error:
             say(f"Answers are not held to JSON Schemas here: {error}.")
             return None
+
+
+def holds_to_none_error(engine: str) -> Refusal:
+    """That engine knows no JSON Schema."""
+    return Refusal(
+        f"The engine {engine} does not hold answers to a JSON Schema. "
+        "Leave response_format out, and describe the form in the messages.",
+        code="unsupported_parameter",
+        param="response_format",
+    )
 
 
 class JsonForm:

@@ -13,13 +13,13 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from core.errors import AssayError
 from pipelines.models.language_model import LanguageModel
 from pipelines.values.dataset import Message
 from pipelines.values.serving_spec import ServingSpec
 from serving.engines import Cancel, Deliver, Form, GenerationRequest
 from serving.engines.adapter_switch import AdapterSwitch
 from serving.engines.json_form import JsonForms
+from serving.engines.model_texts import ModelTexts
 from serving.engines.plain_text import PlainText
 from serving.engines.row_model import Rows
 from serving.engines.running_answer import RunningAnswer
@@ -52,7 +52,7 @@ class TransformersEngine:
         self.specs = specs
         self.context_tokens = language.context_tokens
         self._language = language
-        self._plain_text = PlainText(language.encoder)
+        self._texts = ModelTexts(language.encoder, specs)
         self._json_forms = JsonForms(language.encoder)
         # None wakes the worker so that it sees that the engine is closing.
         self._waiting: queue.Queue[RunningAnswer | None] = queue.Queue(queue_length)
@@ -72,37 +72,12 @@ class TransformersEngine:
         return self._worker.is_alive()
 
     def prompt_ids(self, messages: Sequence[Message], model: str) -> list[int]:
-        """Token ids of a conversation with a model; what a user types in it stays text.
-
-        A prompt that was released stands before it, and never before one with the base.
-
-        `Refusal` where the chat template or the tokenizer refuses the messages.
-        """
-        from jinja2 import TemplateError
-
-        encoder = self._language.encoder
-        if self.specs[model].adapter_sha256 is None:
-            encoder = encoder.bare
-        try:
-            return encoder.prompt_ids(messages)
-        except TemplateError as error:
-            raise Refusal(
-                f"The model's chat template refuses these messages: {error}.",
-                param="messages",
-            ) from error
-        except AssayError as error:
-            raise Refusal(str(error), param="messages") from error
+        """Token ids of a conversation with a model, as `ModelTexts` has them."""
+        return self._texts.prompt_ids(messages, model)
 
     def plain_text(self, model: str) -> PlainText:
-        """Text outside of conversations; `Refusal` where a prompt stands before each of them."""
-        has_prompt = self._language.encoder.prompt is not None
-        if has_prompt and self.specs[model].adapter_sha256 is not None:
-            raise Refusal(
-                f"{model} is a prompt that stands before conversations: "
-                "send messages to POST /v1/chat/completions.",
-                param="model",
-            )
-        return self._plain_text
+        """Text outside of conversations, as `ModelTexts` has it."""
+        return self._texts.plain_text(model)
 
     def json_form(self, schema: str) -> Form:
         """What holds answers to a JSON Schema; `Refusal` where they cannot be held to it."""

@@ -1,6 +1,7 @@
 """A tiny base, a tiny registered adapter on it, and a real endpoint that serves both."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,7 @@ from serving.engines import Engine
 from serving.load import load_engine
 from tests.support.running_engine import Endpoint, Served, running
 from tests.support.tiny import make_tiny_base, make_tiny_package, tiny_manifest
+from tests.support.vllm_environment import find_or_make_vllm
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +33,9 @@ def engine(served: Served) -> Iterator[Engine]:
 def endpoint(engine: Engine) -> Iterator[Endpoint]:
     with running(engine) as endpoint:
         yield endpoint
+
+
+@pytest.fixture(scope="session")
+def vllm_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python that has vLLM; only slow tests ask for it."""
+    return find_or_make_vllm(tmp_path_factory.mktemp("vllm") / "environment")

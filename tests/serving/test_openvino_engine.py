@@ -17,9 +17,8 @@ from pipelines.models.language_model import (
     generate,
     load_language_model,
 )
-from serving.engines import OPENVINO, Engine, Failed, GenerationRequest
+from serving.engines import OPENVINO, Engine, Failed, GenerationRequest, NotTaken
 from serving.engines.openvino.graph import compile_recorded
-from serving.engines.openvino.library import NotTaken
 from serving.engines.openvino.opening import check_rows, open_openvino
 from serving.engines.openvino.paged import BlockShape, PagedSlots, open_paged
 from serving.engines.openvino.trace import record

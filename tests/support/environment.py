@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 _SET_BY_DEVELOPERS = ("ASSAY_", "DVC_", "GIT_", "MLFLOW_", "OMP_", "PREFECT_")
-_KEPT = {"ASSAY_SCREENSHOTS"}  # asks tests/flows/test_run_form.py for its pictures
+_KEPT = {
+    "ASSAY_SCREENSHOTS",  # asks tests/flows/test_run_form.py for its pictures
+    "ASSAY_TEST_VLLM_PYTHON",  # an environment that is there already, for the tests of vLLM
+}
 _SETTINGS = {
     # The name of a branch, an identity or a hook in the developer's own git settings changes no
     # test.

@@ -37,7 +37,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def make_tiny_base(folder: Path) -> Path:
+def make_tiny_base(folder: Path, head_size: int = 8) -> Path:
     """Write config, weights, tokenizer and chat template into `folder`, and give the folder.
 
     The bytes are the same each time. One token a byte, so any text encodes; about 30 thousand
@@ -49,7 +49,7 @@ def make_tiny_base(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = LlamaForCausalLM(_config())
+        model = LlamaForCausalLM(_config(head_size))
     end = CONTROL_TOKENS.index("<|im_end|>")
     with torch.no_grad():
         model.get_parameter("model.embed_tokens.weight")[end] *= END_TOKEN_SCALE
@@ -203,7 +203,7 @@ def _known_answers(
     )
 
 
-def _config() -> "LlamaConfig":
+def _config(head_size: int) -> "LlamaConfig":
     from transformers import LlamaConfig
 
     return LlamaConfig(
@@ -213,6 +213,7 @@ def _config() -> "LlamaConfig":
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
+        head_dim=head_size,
         max_position_embeddings=CONTEXT_TOKENS,
         bos_token_id=CONTROL_TOKENS.index("<|im_start|>"),
         eos_token_id=CONTROL_TOKENS.index("<|im_end|>"),

@@ -6,7 +6,8 @@ graph of torch ─▶ OpenVINO ─▶ past keys and values as its state ─▶ p
 from collections.abc import Sequence
 from typing import Any
 
-from serving.engines.openvino.library import NotTaken, load_library
+from serving.engines import NotTaken
+from serving.engines.openvino.library import load_library
 from serving.engines.openvino.trace import INPUTS, Recorded
 from serving.engines.slots import HeadShape
 

@@ -3,11 +3,9 @@
 import sys
 from typing import Any
 
+from serving.engines import NotTaken
+
 _TELEMETRY = "openvino_telemetry"
-
-
-class NotTaken(Exception):
-    """OpenVINO does not serve this base or adapter; the message says why."""
 
 
 def load_library() -> Any:

@@ -6,9 +6,10 @@ import torch
 
 from pipelines.models.batching import Batching
 from pipelines.models.language_model import LanguageModel
+from serving.engines import NotTaken
 from serving.engines.adapter_switch import AdapterSwitch
 from serving.engines.openvino.graph import compile_recorded
-from serving.engines.openvino.library import NotTaken, load_library
+from serving.engines.openvino.library import load_library
 from serving.engines.openvino.paged import PagedSlots, open_paged
 from serving.engines.openvino.trace import record
 from serving.engines.row_model import Rows

@@ -16,7 +16,7 @@ import torch
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache, DynamicLayer
 
-from serving.engines.openvino.library import NotTaken
+from serving.engines import NotTaken
 from serving.engines.slots import HeadShape
 
 _ATTENTION = "assay_recorded"

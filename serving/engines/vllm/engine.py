@@ -1,0 +1,211 @@
+"""The engine: requests to vLLM's server, and its tokens as text that ends where ours ends.
+
+    submit ─▶ a task of the engine's own event loop ─▶ ask ─▶ RunningAnswer ─▶ Finished
+
+Stop strings, counts, end tokens and incomplete characters are `RunningAnswer`'s, as in every
+engine. vLLM chooses the tokens.
+"""
+
+import asyncio
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from functools import partial
+
+from core.errors import ServingError
+from pipelines.models.chat import ChatEncoder
+from pipelines.values.dataset import Message
+from pipelines.values.serving_spec import ServingSpec
+from serving.engines import (
+    VLLM,
+    Cancel,
+    Deliver,
+    Form,
+    GenerationRequest,
+    TokenScore,
+)
+from serving.engines.json_form import holds_to_none_error
+from serving.engines.model_texts import ModelTexts
+from serving.engines.plain_text import PlainText
+from serving.engines.running_answer import RunningAnswer
+from serving.engines.vllm.asking import ChosenToken, Question, ask, open_client
+from serving.engines.vllm.server import Server
+from serving.log import say
+from serving.refusal import Refusal, not_ready_error, overloaded_error
+
+# A longer queue only hides that clients wait too long.
+QUEUE_LENGTH = 32
+_SECONDS_TO_STOP = 10.0
+
+
+@dataclass(frozen=True)
+class ServedModels:
+    """What answers under which name, and under which name vLLM has it."""
+
+    specs: Mapping[str, ServingSpec]
+    # By the name that clients use: digests of weights.
+    names: Mapping[str, str]
+    encoder: ChatEncoder
+    context_tokens: int
+
+
+class VllmEngine:
+    """Answers of a server that this process started and ends."""
+
+    def __init__(self, models: ServedModels, server: Server, rows: int) -> None:
+        """`rows`: how many answers the server computes at once; some more wait in it."""
+        self.specs = models.specs
+        self.context_tokens = models.context_tokens
+        self._names = models.names
+        self._encoder = models.encoder
+        self._texts = ModelTexts(models.encoder, models.specs)
+        self._server = server
+        self._client = open_client(server.address)
+        self._closing = threading.Event()
+        self._most = rows + QUEUE_LENGTH
+        # Requests that were taken and are not over, counted by the threads that submit.
+        self._taken = 0
+        self._counting = threading.Lock()
+        self._tasks: dict[RunningAnswer, asyncio.Task[None]] = {}
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the server runs and requests are taken."""
+        return not self._closing.is_set() and self._server.is_running
+
+    def prompt_ids(self, messages: Sequence[Message], model: str) -> list[int]:
+        """Token ids of a conversation with a model, as `ModelTexts` has them."""
+        return self._texts.prompt_ids(messages, model)
+
+    def plain_text(self, model: str) -> PlainText:
+        """Text outside of conversations, as `ModelTexts` has it."""
+        return self._texts.plain_text(model)
+
+    def json_form(self, _: str) -> Form:
+        """No form: vLLM chooses the tokens, and knows none as text. Always a `Refusal`."""
+        raise holds_to_none_error(VLLM)
+
+    def submit(self, request: GenerationRequest, deliver: Deliver) -> Cancel:
+        """Hand a request to the server; the returned function cancels it, queued or running.
+
+        `Refusal` where the engine has stopped, too many wait, or it lacks what is asked for.
+        """
+        _check_can(request)
+        if not self.is_ready:
+            raise not_ready_error()
+        answer = RunningAnswer(request, deliver, self._encoder)
+        with self._counting:
+            if self._taken >= self._most:
+                raise overloaded_error()
+            self._taken += 1
+        try:
+            self._loop.call_soon_threadsafe(self._begin, answer)
+        # It was closed between the check and this.
+        except RuntimeError:
+            raise not_ready_error() from None
+        return partial(self._cancel, answer)
+
+    def close(self) -> None:
+        """Cancel what runs, and end the server."""
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_SECONDS_TO_STOP)
+        self._server.close()
+
+    def _work(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            self._closing.set()
+            self._loop.run_until_complete(self._end_all())
+            self._loop.close()
+
+    async def _end_all(self) -> None:
+        # Once more around the loop: what was submitted before it stopped has begun then.
+        await asyncio.sleep(0)
+        tasks = tuple(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._loop.shutdown_asyncgens()
+        await self._client.aclose()
+
+    def _begin(self, answer: RunningAnswer) -> None:
+        task = self._loop.create_task(self._answer(answer))
+        self._tasks[answer] = task
+        task.add_done_callback(partial(self._end, answer))
+
+    def _cancel(self, answer: RunningAnswer) -> None:
+        answer.cancelled.set()
+        # A loop that is closed has ended every answer.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._stop, answer)
+
+    def _stop(self, answer: RunningAnswer) -> None:
+        task = self._tasks.get(answer)
+        if task is not None:
+            task.cancel()
+
+    async def _answer(self, answer: RunningAnswer) -> None:
+        request = answer.request
+        # A request for no token at all.
+        if answer.is_over:
+            return
+        question = Question.of(
+            request, self._names[request.model], self._encoder.end_ids
+        )
+        async with aclosing(ask(self._client, question)) as tokens:
+            async for token in tokens:
+                answer.add(token.id, self._score(token, request))
+                answer.write()
+                # Leaving early aborts the rest of it in vLLM.
+                if answer.is_over:
+                    return
+        raise ServingError("vLLM ended an answer before its end")
+
+    def _score(
+        self, token: ChosenToken, request: GenerationRequest
+    ) -> TokenScore | None:
+        count = request.top_logprobs
+        if count is None:
+            return None
+        show = self._encoder.show
+        top = []
+        for number, logprob in token.top[:count]:
+            top.append((number, show([number]), logprob))
+        return TokenScore(token.id, show([token.id]), token.logprob, tuple(top))
+
+    def _end(self, answer: RunningAnswer, task: "asyncio.Task[None]") -> None:
+        """Deliver its last event. Whatever ended the task, nobody is left waiting."""
+        del self._tasks[answer]
+        with self._counting:
+            self._taken -= 1
+        if task.cancelled():
+            answer.cancel()
+            return
+        error = task.exception()
+        if error is None:
+            answer.finish()
+            return
+        kind = type(error).__name__
+        text = str(error)[:300]
+        model = answer.request.model
+        say(f"The engine failed on an answer of {model}: {kind}: {text}")
+        answer.fail()
+
+
+def _check_can(request: GenerationRequest) -> None:
+    if request.scores_prompt:
+        raise Refusal(
+            "The engine vllm does not score prompts: leave echo or logprobs out.",
+            code="unsupported_parameter",
+            param="echo",
+        )

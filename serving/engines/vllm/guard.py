@@ -1,0 +1,64 @@
+"""Ends a server with the process that started it, however that one ends.
+
+    python -I guard.py FOLDER COMMAND…
+
+The owner holds the other end of stdin: the kernel closes it even where the owner is killed. Run by
+its path and with nothing of ours, so that it starts at once. FOLDER goes with the server.
+"""
+
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+_STDIN = 0
+# For the server to end its own processes and to give back their shared memory.
+_SECONDS_TO_END = 10.0
+# Of prctl(2): the signal with which the kernel ends a process when its parent ends.
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> int:
+    """Run the command to its end, and give its exit code."""
+    folder, *command = sys.argv[1:]
+    # Started by the main thread: the kernel counts the end of a thread as that of a parent.
+    server = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        # A group of its own: all that it starts is ended with it.
+        start_new_session=True,
+        preexec_fn=_end_with_parent,  # noqa: PLW1509 - no other thread runs yet
+    )
+    waiting = threading.Thread(target=_end_with_owner, args=(server,), daemon=True)
+    waiting.start()
+    code = server.wait()
+    _kill_group(server)
+    shutil.rmtree(folder, ignore_errors=True)
+    return code
+
+
+def _end_with_owner(server: "subprocess.Popen[bytes]") -> None:
+    while os.read(_STDIN, 1):
+        pass
+    server.terminate()
+    time.sleep(_SECONDS_TO_END)
+    _kill_group(server)
+
+
+def _kill_group(server: "subprocess.Popen[bytes]") -> None:
+    # Also where the server itself has ended: its group lives as long as any process in it.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

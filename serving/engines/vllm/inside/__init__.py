@@ -1,0 +1,1 @@
+"""What vLLM's own Python imports. Nothing here may import anything of Assay's."""

@@ -1,0 +1,162 @@
+"""vLLM's server as a child process that ends with this one."""
+
+import re
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+import httpx
+
+from core.errors import ServingError
+from serving.engines import NotTaken
+from serving.engines.vllm.order import Address, ServerOrder
+from serving.log import say
+
+_GUARD = Path(__file__).with_name("guard.py")
+# The endpoint itself waits less for an engine.
+_SECONDS_TO_START = 900.0
+_SECONDS_BETWEEN_LOOKS = 0.2
+_SECONDS_FOR_A_LOOK = 10.0
+# The guard ends it by force before.
+_SECONDS_TO_END = 20.0
+# Of the name of a socket, in Linux.
+_LONGEST_NAME = 107
+_FAULT = re.compile(r"\b(?P<fact>\w+(?:Error|Exception): .+)")
+_LONGEST_FACT = 300
+
+
+class Server:
+    """The process, from its start on."""
+
+    def __init__(self, order: ServerOrder) -> None:
+        # For this account alone, which is the wall before the socket.
+        self._folder = Path(tempfile.mkdtemp(prefix="assay-vllm-"))
+        path = self._folder / "socket"
+        if len(str(path)) > _LONGEST_NAME:
+            self._folder.rmdir()
+            raise NotTaken(f"{path} is too long for a socket: set TMPDIR to /tmp")
+        self.address = Address(path, secrets.token_urlsafe(32))
+        self._order = order
+        # The first one in its log: those after it follow from it.
+        self._fault = ""
+        # Of libraries that end, nobody needs to read.
+        self._is_closing = False
+        self._process = self._start()
+        self._reading = threading.Thread(target=self._read_log, daemon=True)
+        self._reading.start()
+
+    @property
+    def pid(self) -> int:
+        """Of its guard, whose child it is."""
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process.poll() is None
+
+    def wait_until_ready(self) -> str:
+        """Wait until it answers, and give its version.
+
+        `ServingError` where it ends before, serves other names, or takes too long.
+        """
+        deadline = time.monotonic() + _SECONDS_TO_START
+        with self._client() as client:
+            while not (self._listens and _answers(client)):
+                self._check_start(deadline)
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
+            self._check_names(client)
+            version = client.get("/version").json()["version"]
+        return str(version)
+
+    @property
+    def _listens(self) -> bool:
+        """Whether its socket takes connections: httpx keeps one open for each that is refused."""
+        with socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
+            probe.connect(str(self.address.socket))
+            return True
+        return False
+
+    def close(self) -> None:
+        """End it and all that it started."""
+        self._is_closing = True
+        stdin = self._process.stdin
+        if stdin is not None:
+            stdin.close()
+        try:
+            self._process.wait(_SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        self._reading.join(_SECONDS_FOR_A_LOOK)
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        words = self._order.command(self.address)
+        return subprocess.Popen(
+            [sys.executable, "-I", _GUARD, self._folder, *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=self._order.environment(self.address),
+            cwd=self._folder,
+        )
+
+    def _client(self) -> httpx.Client:
+        return httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(self.address.socket)),
+            base_url="http://vllm",
+            headers={"authorization": f"Bearer {self.address.token}"},
+            timeout=_SECONDS_FOR_A_LOOK,
+        )
+
+    def _check_start(self, deadline: float) -> None:
+        if not self.is_running:
+            self._reading.join(_SECONDS_FOR_A_LOOK)
+            code = self._process.returncode
+            raise ServingError(
+                self._fault or f"its server ended with code {code} before it answered"
+            )
+        if time.monotonic() > deadline:
+            raise ServingError(
+                f"its server did not answer within {_SECONDS_TO_START:.0f} s"
+            )
+
+    def _check_names(self, client: httpx.Client) -> None:
+        """Return only if it serves what was ordered, and nothing else."""
+        models = client.get("/v1/models").json()["data"]
+        served = {str(model["id"]) for model in models}
+        ordered = {self._order.base_name}
+        if self._order.adapter is not None:
+            ordered.add(self._order.adapter.name)
+        if served != ordered:
+            raise ServingError(f"its server has {len(served)} models under other names")
+
+    def _read_log(self) -> None:
+        """Copy its output to this process's log, to its end: a full pipe would stop it."""
+        output: IO[bytes] | None = self._process.stdout
+        if output is None:
+            return
+        with output:
+            for line in output:
+                text = line.decode(errors="replace").rstrip()
+                self._note(text)
+
+    def _note(self, line: str) -> None:
+        if not line or self._is_closing:
+            return
+        say(f"vLLM: {line}")
+        match = _FAULT.search(line)
+        if match is not None and not self._fault:
+            self._fault = match["fact"][:_LONGEST_FACT]
+
+
+def _answers(client: httpx.Client) -> bool:
+    with suppress(httpx.HTTPError):
+        return client.get("/health").status_code == httpx.codes.OK
+    return False

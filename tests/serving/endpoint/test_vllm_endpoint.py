@@ -1,0 +1,109 @@
+"""A release that vLLM answers: only as it was scored, and never with a process left behind."""
+
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.endpoint_system import Home, endpoint, home_with
+from tests.support.processes import children_of, state_of
+from tests.support.tiny import make_tiny_base, make_tiny_package, tiny_manifest
+from tests.support.vllm_environment import VLLM_HEAD_SIZE
+from tests.support.waiting import wait_until
+
+TO_TRANSFORMERS = "is served by transformers, not by vllm"
+
+
+@pytest.fixture
+def wide_home(tmp_path: Path) -> Home:
+    """A home whose base vLLM takes on a processor."""
+    base_folder = make_tiny_base(tmp_path / "tiny", VLLM_HEAD_SIZE)
+    base = tiny_manifest(base_folder, tmp_path / "files")
+    package = tmp_path / "packages" / "1"
+    make_tiny_package(base_folder, base, package)
+    return home_with(tmp_path / "home", {"1": package}, base_folder)
+
+
+def below(engine: psutil.Process) -> list[psutil.Process]:
+    """The guard, vLLM's server and all that it started."""
+    return children_of(engine.pid, recursive=True)
+
+
+def are_gone(processes: list[psutil.Process]) -> bool:
+    return all(state_of(each.pid) == psutil.STATUS_ZOMBIE for each in processes)
+
+
+@pytest.mark.slow
+def test_a_release_that_vllm_answers_comes_back_whichever_of_its_processes_is_killed(
+    wide_home: Home, vllm_python: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASSAY_ENGINE", "vllm")
+    monkeypatch.setenv("ASSAY_VLLM_PYTHON", str(vllm_python))
+    scored = wide_home.specs["1"]
+    with endpoint(wide_home) as running:
+        wide_home.switch(wide_home.begin("1"))
+        wide_home.wait(wide_home.answers_with("1"))
+        first = running.ask().json()
+        assert "known answers by vllm" in running.log.read_text()
+        assert first["system_fingerprint"] != scored.fingerprint
+
+        def comes_back() -> bool:
+            answer = running.ask()
+            return (
+                answer.status_code == 200
+                and answer.json()["choices"] == (first["choices"])
+            )
+
+        package = wide_home.package("1")
+        engine = running.engine_of(package)
+        processes = below(engine)
+        # Its guard, its server, the core and the worker at the least.
+        assert len(processes) >= 4
+        [guard] = children_of(engine.pid)
+        [server] = children_of(guard.pid)
+        os.kill(server.pid, signal.SIGKILL)
+        wait_until(lambda: are_gone(processes))
+        wait_until(lambda: running.engine_of(package).pid != engine.pid)
+        wait_until(comes_back)
+
+        second = running.engine_of(package)
+        processes = below(second)
+        running.kill_engine_of(package)
+        wait_until(lambda: are_gone(processes))
+        wait_until(comes_back)
+        # transformers would have served it after a release that vLLM does not take.
+        assert TO_TRANSFORMERS not in running.log.read_text()
+
+
+@pytest.mark.slow
+def test_a_base_that_vllm_does_not_take_is_answered_by_the_engine_that_scored(
+    home: Home, vllm_python: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its heads are smaller than vLLM computes on a processor, which ends with the first answer."""
+    monkeypatch.setenv("ASSAY_ENGINE", "vllm")
+    monkeypatch.setenv("ASSAY_VLLM_PYTHON", str(vllm_python))
+    with endpoint(home) as running:
+        home.switch(home.begin("1"))
+        home.wait(home.answers_with("1"))
+        answer = running.ask().json()
+        assert answer["system_fingerprint"] == home.specs["1"].fingerprint
+        log = running.log.read_text()
+    assert TO_TRANSFORMERS in log
+    assert "vLLM does not serve tiny: " in log
+
+
+@pytest.mark.ci
+def test_without_an_environment_of_vllm_transformers_serves_and_the_log_says_so(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASSAY_ENGINE", "vllm")
+    with endpoint(home) as running:
+        home.switch(home.begin("1"))
+        home.wait(home.answers_with("1"))
+        answer = running.ask().json()
+        assert answer["system_fingerprint"] == home.specs["1"].fingerprint
+        log = running.log.read_text()
+    assert "vLLM does not serve tiny: ASSAY_VLLM_PYTHON does not name a Python" in log
+    assert "transformers serves it." in log
