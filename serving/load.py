@@ -56,7 +56,7 @@ def engine_wanted(settings: Settings) -> str:
     if wanted in ENGINES:
         return wanted
     raise ServingError(
-        f"ASSAY_ENGINE is {wanted[:40]!r}, and there are {' and '.join(ENGINES)}. "
+        f"ASSAY_ENGINE is {wanted[:40]!r}, and there are {', '.join(ENGINES)}. "
         "Correct it, or leave it out."
     )
 

@@ -206,6 +206,7 @@ def test_an_adapter_that_was_scored_in_another_configuration_is_refused(
 def test_an_engine_that_does_not_exist_is_refused_by_name() -> None:
     assert engine_wanted(Settings(engine="")) == "transformers"
     assert engine_wanted(Settings(engine="openvino")) == "openvino"
+    assert engine_wanted(Settings(engine="vllm")) == "vllm"
     with pytest.raises(ServingError, match="ASSAY_ENGINE is 'onnx'"):
         engine_wanted(Settings(engine="onnx"))
 
