@@ -95,9 +95,9 @@ class Settings(BaseSettings):
     """
 
     engine: str = ""
-    """What computes answers: `transformers`, `openvino` or `vllm`; empty: transformers.
+    """What computes answers: `transformers`, `openvino` or `vllm`.
 
-    A text, as `spare_engines` is.
+    Empty: OpenVINO where it is installed, transformers elsewhere. A text, as `spare_engines` is.
     """
 
     vllm_python: Path | None = None

@@ -82,6 +82,7 @@ def _engine_config(options: argparse.Namespace) -> EngineConfig:
         precision=options.precision,
         default_max_tokens=options.default_max_tokens,
         engine=options.engine,
+        has_stand_in=not options.no_stand_in,
     )
 
 
@@ -122,6 +123,11 @@ def _parser() -> argparse.ArgumentParser:
         choices=ENGINES,
         default=ENGINES[0],
         help="what computes answers (default: transformers)",
+    )
+    parser.add_argument(
+        "--no-stand-in",
+        action="store_true",
+        help="end where that engine does not take the base, instead of using transformers",
     )
     parser.add_argument(
         "--preview", action="store_true", help="say that this is no release"

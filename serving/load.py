@@ -48,6 +48,8 @@ class EngineConfig:
     default_max_tokens: int | None = None
     # What computes answers, where it takes the base.
     engine: str = TRANSFORMERS
+    # Whether transformers computes them where it does not; without that it is a `ServingError`.
+    has_stand_in: bool = True
 
 
 def engine_wanted(settings: Settings) -> str:
@@ -69,6 +71,8 @@ def load_engine(config: EngineConfig) -> Engine:
     also where files were exchanged after their check, be it for a moment.
     """
     base = BaseModelManifest.read(config.base_manifest)
+    if not config.has_stand_in:
+        _check_device(config.engine)
     for _ in range(_TRIES):
         before = _read_stamps(config, base)
         loaded = _check_and_load(config, base)
@@ -130,18 +134,32 @@ def _open_engine(
     from serving.engines.transformers import TransformersEngine
 
     if config.engine == OPENVINO:
-        return _load_openvino(base, language, specs)
+        return _load_openvino(config, base, language, specs)
     if config.engine == VLLM:
         return _load_vllm(config, base, language, specs)
     return TransformersEngine(language, specs)
 
 
+def _check_device(engine: str) -> None:
+    """Return unless the weights would go to a GPU, where others may need all memory."""
+    import torch
+
+    if engine == OPENVINO and torch.cuda.is_available():
+        raise ServingError(
+            "OpenVINO computes on the processor, and the GPU of this machine is used"
+        )
+
+
 def _load_openvino(
-    base: BaseModelManifest, language: LanguageModel, specs: dict[str, ServingSpec]
+    config: EngineConfig,
+    base: BaseModelManifest,
+    language: LanguageModel,
+    specs: dict[str, ServingSpec],
 ) -> Engine:
     """An engine that computes by OpenVINO; by transformers where OpenVINO does not take the base.
 
-    What is served says which of them it is: that is part of its spec.
+    What is served says which of them it is: that is part of its spec. `ServingError` where
+    transformers is not to stand in.
     """
     from serving.engines.openvino.opening import library_version, open_openvino
     from serving.engines.transformers import TransformersEngine, has_adapter
@@ -149,6 +167,8 @@ def _load_openvino(
     try:
         compiled = open_openvino(language, has_adapter=has_adapter(language, specs))
     except NotTaken as reason:
+        if not config.has_stand_in:
+            raise ServingError(f"OpenVINO does not take {base.id}: {reason}") from None
         say(f"OpenVINO does not serve {base.id}: {reason}. transformers serves it.")
         return TransformersEngine(language, specs)
     version = library_version()

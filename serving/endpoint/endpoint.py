@@ -129,6 +129,7 @@ class Endpoint:
                 asyncio.create_task(self.follower.keep_following()),
                 asyncio.create_task(self.fleet.keep_looking_at_packages()),
                 asyncio.create_task(self.fleet.keep_spares()),
+                asyncio.create_task(self.fleet.keep_taking_over()),
                 asyncio.create_task(self._announce(admin_address)),
             ]
             if self._registration is not None:

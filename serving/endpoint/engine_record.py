@@ -55,6 +55,8 @@ class EngineRecord(Value):
     port: int
     token: str
     loaded: EngineContents
+    # What computes its answers.
+    engine: str = ""
     # The home whose endpoint started it: a copy of a home has copies of these records, and no
     # engines.
     home: str = ""

@@ -17,8 +17,9 @@ def engine_figures(engine: ReleaseEngine) -> EngineFigures:
         role=_role_of(engine),
         is_ready=engine.is_ready,
         requests=engine.requests,
-        ends=engine.restarts,
+        ends=engine.ends,
         pid=engine.pid,
+        engine=engine.loaded_spec.engine if engine.is_ready else "",
     )
 
 

@@ -9,20 +9,18 @@ from registry.ledger.state import LedgerState, ModelState
 from registry.release.canary_counts import CanaryReport
 from registry.release.following import EngineState, Route
 from serving.endpoint.canary_lane import watched_lane
-from serving.endpoint.engine_record import EngineContents, EngineRecord, read_records
+from serving.endpoint.engine_choice import choose_engines
 from serving.endpoint.figures import engine_figures, shares
 from serving.endpoint.lanes import Branch, Lane, Lanes, Target, find_ready_targets
+from serving.endpoint.leftovers import Leftovers
 from serving.endpoint.limits import Limits
-from serving.endpoint.needs import EngineKey, list_needs
-from serving.endpoint.release_engine import (
-    EngineContext,
-    EngineStart,
-    ReleaseEngine,
-    end_leftover,
-)
+from serving.endpoint.loading import EngineContext
+from serving.endpoint.need import Need
+from serving.endpoint.needs import EngineKey, list_needs, serving_need
+from serving.endpoint.release_engine import EngineStart, ReleaseEngine
 from serving.endpoint.spare_engines import SpareEngines, count_wanted
+from serving.endpoint.take_overs import TakeOvers, may_be_taken_over
 from serving.endpoint.watches import Watches
-from serving.load import engine_wanted
 from serving.log import say
 from serving.observing.figures import Figures
 
@@ -42,7 +40,7 @@ class Fleet:
             limits,
             self._update_lanes,
             self._spares,
-            engine_wanted(settings),
+            choose_engines(settings),
         )
         self._ledger_state: LedgerState | None = None
         self._engines: dict[EngineKey, ReleaseEngine] = {}
@@ -50,9 +48,8 @@ class Fleet:
         self._answering: dict[str, Target] = {}
         self._watches = Watches()
         self._retiring: dict[asyncio.Task[None], ReleaseEngine] = {}
-        # Engines of an earlier endpoint that no release has taken yet; None before the first look.
-        self._leftovers: list[EngineRecord] | None = None
-        self._ending: set[asyncio.Task[None]] = set()
+        self._leftovers = Leftovers(home, self._context.choice.lasting)
+        self._take_overs = TakeOvers()
 
     def match_ledger(self, ledger_state: LedgerState) -> None:
         """Begin to load what is needed, and move the traffic to engines that are ready.
@@ -60,12 +57,14 @@ class Fleet:
         Returns at once, without waiting for any engine.
         """
         self._ledger_state = ledger_state
-        self._find_leftovers()
+        self._leftovers.find()
         for model in ledger_state.models.values():
             self._load_needs(model, ledger_state)
         self._watches.follow(ledger_state, self._engines)
         # After all models: any of them may adopt one.
-        self._end_leftovers()
+        self._leftovers.end_rest()
+        allowed = may_be_taken_over(ledger_state, self._engines, self._watches)
+        self._take_overs.allow(tuple(allowed))
         self._update_lanes()
 
     def engine_states(self) -> tuple[EngineState, ...]:
@@ -139,13 +138,17 @@ class Fleet:
         """For as long as the endpoint runs: have processes ready for the next release."""
         await self._spares.keep(self._is_quiet)
 
+    async def keep_taking_over(self) -> None:
+        """For as long as the endpoint runs: have a faster engine answer what is settled."""
+        await self._take_overs.keep(self._is_calm)
+
     async def close(self) -> None:
         """End every engine.
 
         Also those that were left running, where it ends before it has read what is needed.
         """
-        self._find_leftovers()
-        self._end_leftovers()
+        self._leftovers.find()
+        self._leftovers.end_rest()
         engines = (*self._engines.values(), *self._retiring.values())
         # A copy, since each task that ends takes itself out.
         for task in tuple(self._retiring):
@@ -154,11 +157,15 @@ class Fleet:
         closing = [engine.close() for engine in engines]
         closing.append(self._spares.close())
         await asyncio.gather(*closing, return_exceptions=True)
-        await asyncio.gather(*self._ending, return_exceptions=True)
+        await self._leftovers.wait_until_ended()
 
     def _is_quiet(self) -> bool:
         """Whether no engine loads, which would have to share the processor."""
         return all(engine.state != "loading" for engine in self._engines.values())
+
+    def _is_calm(self) -> bool:
+        """Whether nothing loads, and an engine that ends would find its spare process ready."""
+        return self._is_quiet() and not self._spares.are_due
 
     def _models(self) -> tuple[ModelState, ...]:
         if self._ledger_state is None:
@@ -175,7 +182,8 @@ class Fleet:
                 is_predecessor = need.recorded == model.before
                 start = EngineStart(
                     waits_for=most_urgent if is_predecessor else None,
-                    leftover=self._take_leftover(need.contents),
+                    leftover=self._leftovers.take(need.contents),
+                    engine=self._engine_to_begin_with(model, need),
                 )
                 engine = ReleaseEngine(need, self._context, start)
                 self._engines[need.key] = engine
@@ -183,34 +191,19 @@ class Fleet:
                 engine.update(need)
             most_urgent = most_urgent or engine
 
-    def _find_leftovers(self) -> None:
-        if self._leftovers is None:
-            self._leftovers = list(read_records(self._context.home))
+    def _engine_to_begin_with(self, model: ModelState, need: Need) -> str:
+        """That of what it is compared with, so that a canary compares times of one kind.
 
-    def _take_leftover(self, contents: EngineContents) -> EngineRecord | None:
-        """A process of an earlier endpoint that has the same loaded."""
-        leftovers = self._leftovers or []
-        for record in leftovers:
-            if record.loaded == contents:
-                leftovers.remove(record)
-                return record
-        return None
-
-    def _end_leftovers(self) -> None:
-        """End what an earlier endpoint left running and no release has taken.
-
-        Such as the engine of a release that was revoked meanwhile.
+        A baseline beside it is loaded anew, as it is itself. Empty: the first one.
         """
-        for record in self._leftovers or ():
-            say(
-                f"Engine process {record.pid} (a release of {record.loaded.model}) "
-                "was left running and is not needed any more"
-            )
-            task = asyncio.create_task(end_leftover(self._context.home, record))
-            # The event loop holds tasks weakly: one that nobody keeps may vanish.
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
-        self._leftovers = []
+        serving = serving_need(model)
+        if not need.is_pending or need.beside or serving is None:
+            return ""
+        plan = need.recorded.release.canary
+        engine = self._engines.get(serving.key)
+        if plan is None or plan.baseline or engine is None:
+            return ""
+        return engine.loaded_spec.engine
 
     def _update_lanes(self) -> None:
         """Build the table again, then retire the engines that no name and no model needs."""

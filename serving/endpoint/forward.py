@@ -37,7 +37,6 @@ from serving.refusal import Refusal
 
 _FORWARDED_HEADERS = (
     b"content-type",
-    FINGERPRINT_HEADER.encode(),
     b"cache-control",
     b"retry-after",
     PROMPT_TOKENS_HEADER.encode(),
@@ -208,6 +207,9 @@ async def _send_head(
     # By name: an engine's other headers belong to its connection, and not to the client's.
     names = [name for name in _FORWARDED_HEADERS if name in reply.headers]
     headers = [(name, reply.headers[name]) for name in names]
+    # What was scored, as the ledger names it; the answer itself names what computed it.
+    fingerprint = target.spec.fingerprint
+    headers.append((FINGERPRINT_HEADER.encode(), fingerprint.encode()))
     headers.append((RELEASE_HEADER.encode(), target.label.encode()))
     if length is not None:
         headers.append((b"content-length", str(length).encode()))

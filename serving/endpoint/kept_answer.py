@@ -31,7 +31,8 @@ class KeptAnswer:
         if is_counted:
             return cls(cache, target, origin, None)
         # Of the target and not of the lane: in a canary two releases have one name.
-        spec = target.spec
+        # Of the engine that computes it, too: the answer itself names that.
+        spec = target.computed_spec
         fingerprint = spec.fingerprint
         key = cache.key_of(call.body, call.path, fingerprint, call.tenant)
         return cls(cache, target, origin, key)

@@ -48,11 +48,17 @@ class Target:
 
     @property
     def spec(self) -> ServingSpec:
-        """What answers."""
+        """What answers, as it was scored."""
         spec = self.engine.need.recorded.release.spec
         if self.serves_base:
             return spec.with_adapter(None)
         return spec
+
+    @property
+    def computed_spec(self) -> ServingSpec:
+        """What answers, with the engine that computes it at this moment."""
+        loaded = self.engine.loaded_spec
+        return self.spec.in_engine(loaded.engine, loaded.engine_version)
 
     @property
     def label(self) -> str:

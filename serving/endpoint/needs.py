@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from registry.ledger.state import ModelState
 from serving.endpoint.canary_watch import find_watched
-from serving.endpoint.release_engine import Need
+from serving.endpoint.need import Need
 
 # Number of the release in the ledger, whether its adapter is loaded, and beside which release it
 # is loaded a second time.

@@ -41,7 +41,12 @@ class Readiness:
             name: target.spec.fingerprint for name, target in targets.items()
         }
         generation = None if standing.head is None else standing.head.generation
-        return ReadyReport(generation=generation, fingerprints=fingerprints)
+        engines = {
+            name: target.computed_spec.engine for name, target in targets.items()
+        }
+        return ReadyReport(
+            generation=generation, fingerprints=fingerprints, engines=engines
+        )
 
 
 def seconds_ready_alone(settings: Settings) -> int:

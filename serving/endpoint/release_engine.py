@@ -1,107 +1,34 @@
 """The engine of one release, kept running.
 
-verify the package ─▶ adopt a running process or start one ─▶ compare its spec ─▶ probe
-─▶ watch it answer ─▶ it ended or hangs ─▶ pause ─▶ from the beginning
+load ─▶ answer ─▶ another process may take over ─▶ it ended or hangs ─▶ pause ─▶ from the beginning
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Literal
 
 from core.errors import AssayError, ServingError
-from pipelines.values.serving_spec import ServingSpec
-from registry.ledger.entries import PublicKey
-from registry.ledger.state import LedgerState, RecordedRelease
 from registry.release.following import EngineState
-from serving.endpoint.engine_process import AdoptedEngine, EngineOrder, EngineProcess
-from serving.endpoint.engine_record import (
-    EngineContents,
-    EngineRecord,
-    forget_record,
-    started_at,
-    write_record,
-)
-from serving.endpoint.limits import Limits
+from serving.endpoint.engine_record import EngineRecord
+from serving.endpoint.leftovers import end_leftover
+from serving.endpoint.loaded_engine import LoadedEngine
+from serving.endpoint.loading import EngineContext, Loading
+from serving.endpoint.need import Need
 from serving.endpoint.package_watch import PackageWatch
-from serving.endpoint.parity import may_show_parity, show_parity
 from serving.endpoint.probe import probe
-from serving.endpoint.spare_engines import SpareEngines
-from serving.endpoint.upstream import (
-    EngineAddress,
-    EngineLost,
-    EngineRequest,
-    exchange,
-)
-from serving.endpoint.verify import VerifiedRelease, check_bytes, verify
-from serving.engines import TRANSFORMERS
+from serving.endpoint.request_count import RequestCount
+from serving.endpoint.restarts import Restarts
+from serving.endpoint.take_over import TakeOver
+from serving.endpoint.upstream import EngineAddress
 from serving.log import say
-from serving.openai_schema.models import ModelList
 
-# Seconds between two starts.
-_LONGEST_PAUSE = 30.0
 # So many ends of its process make an alarm.
 _ENDS_IN_A_ROW = 3
-# Seconds: a process that ran so long starts the count of ends again.
-_STEADY = 60.0
-# So many in a row, and the process counts as hung.
-_MISSED_CHECKS = 3
-_SECONDS_FOR_A_CHECK = 10.0
 
 Phase = Literal["loading", "ready", "failed"]
-
-
-@dataclass(frozen=True)
-class Need:
-    """A release that must be loaded, or its base alone."""
-
-    recorded: RecordedRelease
-    with_adapter: bool = True
-    # It has had no traffic: its first failure is its last.
-    is_pending: bool = False
-    # The key that signed its package, and the entry that said that others may have that key.
-    signer: PublicKey | None = None
-    signer_compromised_at: int | None = None
-    # The release on its way that it is compared with, by the generation at which that began: what
-    # serves is loaded a second time then. 0: it is loaded to serve.
-    beside: int = 0
-
-    def with_signer(self, ledger_state: LedgerState) -> "Need":
-        """The same, with what the ledger says now of the key that signed its package."""
-        key_id = self.recorded.release.signed_by
-        if key_id is None:
-            return self
-        return replace(
-            self,
-            signer=ledger_state.known_key(key_id),
-            signer_compromised_at=ledger_state.compromised_at(key_id),
-        )
-
-    @property
-    def key(self) -> tuple[int, bool, int]:
-        """What identifies its engine."""
-        return self.recorded.begun, self.with_adapter, self.beside
-
-    @property
-    def contents(self) -> EngineContents:
-        """What its engine has loaded."""
-        release = self.recorded.release
-        return EngineContents.of(release, with_adapter=self.with_adapter)
-
-
-@dataclass(frozen=True)
-class EngineContext:
-    """What an engine needs of the endpoint around it."""
-
-    home: Path
-    limits: Limits
-    on_change: Callable[[], None]
-    spares: SpareEngines = field(default_factory=lambda: SpareEngines(0))
-    # What computes answers, where it gives the scored ones.
-    engine: str = TRANSFORMERS
 
 
 @dataclass(frozen=True)
@@ -112,6 +39,8 @@ class EngineStart:
     waits_for: "ReleaseEngine | None" = None
     # The process that an earlier endpoint left running with the same contents.
     leftover: EngineRecord | None = None
+    # What is to compute its answers from the beginning; empty: the first one of the endpoint.
+    engine: str = ""
 
 
 class ReleaseEngine:
@@ -131,36 +60,29 @@ class ReleaseEngine:
         self.port = 0
         self.pid = 0
         self.package = PackageWatch(context.home, need.recorded.release, need.signer)
-        # What its processes compute by, and what the latest of them said that it loaded.
-        self._engine = context.engine
-        self._loaded = need.recorded.release.spec
+        # What its next process computes by, and what the one that answers loaded.
+        self._engine = start.engine or context.choice.first
+        self.loaded_spec = need.recorded.release.spec
+        self._loaded: LoadedEngine | None = None
+        self._answers_since = 0.0
         self._token = ""
-        self._verified: VerifiedRelease | None = None
         self._context = context
         self._waits_for = start.waits_for
         self._leftover = start.leftover
-        # How often its process ended by itself, ever and in a row.
-        self.restarts = 0
-        self._ends = 0
-        # Requests that it is answering.
-        self._busy = 0
-        self._idle = asyncio.Event()
+        self._restarts = Restarts()
+        # Those that it is answering, by any of its processes.
+        self._requests = RequestCount()
         # It has answered once, or failed at its first start.
         self._settled = asyncio.Event()
-        # There is a reason to try again before the pause is over.
-        self._hurry = asyncio.Event()
-        self._idle.set()
+        self._take_over = TakeOver(need.label, context.choice.later)
+        # Processes that another one has taken the place of, and that still answer.
+        self._retiring: set[asyncio.Task[None]] = set()
         self._keeping = asyncio.create_task(self._keep_running())
 
     @property
     def label(self) -> str:
         """What a log line and an alarm call it."""
-        release = self.need.recorded.release
-        if self.need.beside:
-            return f"the baseline, version {release.version} of {release.model}"
-        if self.need.with_adapter:
-            return f"version {release.version} of {release.model}"
-        return f"the base of {release.model}"
+        return self.need.label
 
     @property
     def is_ready(self) -> bool:
@@ -172,7 +94,12 @@ class ReleaseEngine:
     @property
     def requests(self) -> int:
         """How many it is answering."""
-        return self._busy
+        return self._requests.number
+
+    @property
+    def ends(self) -> int:
+        """How often its process ended by itself."""
+        return self._restarts.ends
 
     @property
     def address(self) -> EngineAddress:
@@ -191,8 +118,9 @@ class ReleaseEngine:
             return self.port == 0
         if self.state != "loading":
             return False
-        is_adopting = self._ends == 0 and self._leftover is not None
-        return is_adopting or self._ends == 1
+        ends = self._restarts.ends_in_a_row
+        is_adopting = ends == 0 and self._leftover is not None
+        return is_adopting or ends == 1
 
     @property
     def has_leftover(self) -> bool:
@@ -208,7 +136,7 @@ class ReleaseEngine:
         name = f"{self.label[0].upper()}{self.label[1:]}"
         if self.is_ready:
             return self._alarm_while_ready(name)
-        keeps_ending = self._ends >= _ENDS_IN_A_ROW
+        keeps_ending = self._restarts.ends_in_a_row >= _ENDS_IN_A_ROW
         is_down = self.state == "failed" or keeps_ending
         if self.need.is_pending or not is_down:
             return None
@@ -244,6 +172,9 @@ class ReleaseEngine:
         was_pending = self.need.is_pending
         had_given_up = was_pending and self.state == "failed"
         self.need = need
+        if self._context.choice.later and not need.is_pending:
+            # Whatever a canary compared: where its process ends, the quickest one is started.
+            self._engine = self._context.choice.first
         if had_given_up and not need.is_pending:
             self._keeping = asyncio.create_task(self._keep_running())
 
@@ -258,7 +189,7 @@ class ReleaseEngine:
             say(f"ALARM: {fault}")
         if earlier_fault and not fault:
             say(f"The package of {self.label} is whole again")
-            self._hurry.set()
+            self._restarts.hurry()
 
     async def wait_until_settled(self) -> None:
         """Wait until it answers, or until its first start has failed."""
@@ -267,40 +198,68 @@ class ReleaseEngine:
     @contextmanager
     def count_request(self) -> Iterator[None]:
         """Count a request for as long as the context lasts: a busy engine is not retired."""
-        self._busy += 1
-        self._idle.clear()
-        try:
+        with ExitStack() as counting:
+            counting.enter_context(self._requests.count())
+            # Of its process, too: one that another takes the place of answers what it has begun.
+            if self._loaded is not None:
+                counting.enter_context(self._loaded.requests.count())
             yield
-        finally:
-            self._busy -= 1
-            if self._busy == 0:
-                self._idle.set()
 
     async def replay(self) -> str:
         """Probe it once more while it answers; how that went.
 
         `ServingError` where it does not answer as it was scored any more, or does not run.
         """
-        if self._verified is None or not self.is_ready:
+        if self._loaded is None or not self.is_ready:
             raise ServingError(f"{self.label} does not run")
-        return await probe(self.address, self._verified)
+        return await probe(self.address, self._loaded.verified)
 
     async def retire(self) -> None:
         """End it once its last answer is complete, or the time for that is over."""
-        limit = self._context.limits.seconds_to_drain
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), limit)
+        await self._requests.wait_until_idle(self._context.limits.seconds_to_drain)
         await self.close()
 
     async def close(self) -> None:
         """End it now."""
         # Whoever waits for it need not wait any more.
         self._settled.set()
-        self._keeping.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._keeping
+        await self._take_over.close()
+        tasks = (self._keeping, *self._retiring)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._leftover is not None:
             await end_leftover(self._context.home, self._leftover)
+
+    @property
+    def is_take_over_due(self) -> bool:
+        """Whether another engine than the one that answers should, and may be tried."""
+        is_by_another = self.loaded_spec.engine != self._context.choice.later
+        return self.is_ready and is_by_another and self._take_over.is_due
+
+    def begin_take_over(self) -> "asyncio.Task[None]":
+        """Have another engine answer once it gives the scored answers; what answers answers on."""
+        engine = self._context.choice.later
+        loading = Loading(self.need, self._context, engine, is_take_over=True)
+        return self._take_over.begin(loading, self.pid, self._replace_by)
+
+    def break_off_take_over(self) -> None:
+        """End the process that is to take over, unless it answers already."""
+        self._take_over.break_off()
+
+    def _replace_by(self, successor: LoadedEngine) -> None:
+        """Give it all requests from now on; its predecessor completes those that it has."""
+        predecessor = self._loaded
+        self._answer_by(successor)
+        self._context.on_change()
+        say(f"{self.label} is taken over by {successor.spec.engine}: {self.detail}")
+        if predecessor is None:
+            return
+        predecessor.replaced.set()
+        limit = self._context.limits.seconds_to_drain
+        retiring = asyncio.create_task(predecessor.retire(self._context.home, limit))
+        self._retiring.add(retiring)
+        retiring.add_done_callback(self._retiring.discard)
 
     async def _keep_running(self) -> None:
         """Run it again whenever it ends, with longer and longer pauses.
@@ -310,214 +269,95 @@ class ReleaseEngine:
         while True:
             started = time.monotonic()
             reason = await self._run()
-            self.restarts += 1
-            seconds = time.monotonic() - started
             was_ready = self.state == "ready"
-            is_steady = seconds > _STEADY
-            self._ends = 1 if was_ready and is_steady else self._ends + 1
+            self._restarts.count(time.monotonic() - started, was_ready=was_ready)
             gives_up = self.need.is_pending
             is_restarting = was_ready and not gives_up
             self._set_state("loading" if is_restarting else "failed", reason)
             if gives_up:
                 return
-            await self._pause()
-
-    async def _pause(self) -> None:
-        """Wait before the next try, unless there is a reason to hurry."""
-        # The first restart is immediate; then 1 s, 2 s, 4 s, …
-        seconds = 0.0
-        if self._ends > 1:
-            seconds = min(_LONGEST_PAUSE, 2.0 ** (self._ends - 2))
-        self._hurry.clear()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._hurry.wait(), seconds)
+            await self._restarts.pause()
 
     async def _run(self) -> str:
         """Start it, answer until it ends, and give the reason why it ended."""
         try:
-            process = await self._start()
+            loaded = await self._start()
         except AssayError as error:
             return str(error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the engine is tried again
             return f"{type(error).__name__}: {str(error)[:300]}"
+        self._answer_by(loaded)
+        self._set_state("ready", self.detail)
         try:
-            return await self._watch(process)
+            return await self._watch()
         finally:
-            self.port = 0
-            self.pid = 0
+            self.break_off_take_over()
+            await self._stop_answering()
+
+    def _answer_by(self, loaded: LoadedEngine) -> None:
+        """Give that process the requests that come from now on."""
+        process = loaded.process
+        self.base_name = loaded.verified.base_name
+        self.detail = loaded.detail
+        self.loaded_spec = loaded.spec
+        self._token = process.address.token
+        self.port = process.address.port
+        self.pid = process.pid
+        self._loaded = loaded
+        self._answers_since = time.monotonic()
+
+    async def _stop_answering(self) -> None:
+        self.port = 0
+        self.pid = 0
+        loaded, self._loaded = self._loaded, None
+        if loaded is not None:
             # Its last answers have had their time: streams end in an error event now, not
             # whenever they like.
-            await self._end(process, at_once=self._busy > 0)
+            await loaded.end(self._context.home)
 
-    async def _start(self) -> EngineProcess | AdoptedEngine:
+    async def _watch(self) -> str:
+        """Wait until the process that answers ends or hangs; gives which of them."""
+        pause = self._context.limits.seconds_between_health_checks
+        reason = None
+        while reason is None and self._loaded is not None:
+            reason = await self._loaded.watch(pause)
+        if self.loaded_spec.engine == self._context.choice.later:
+            self._take_over.note_end(time.monotonic() - self._answers_since)
+        return reason or "its engine process ended"
+
+    async def _start(self) -> LoadedEngine:
         # An adopted process is loaded already: it takes no time from another.
         if self._waits_for is not None and self._leftover is None:
             await self._waits_for.wait_until_settled()
         limit = self._context.limits.seconds_to_load
         try:
             async with asyncio.timeout(limit):
-                return await self._load()
+                return await self._adopt() or await self._load()
         except TimeoutError:
             raise ServingError(f"it was not ready within {limit:.0f} s") from None
 
-    async def _load(self) -> EngineProcess | AdoptedEngine:
-        """Verify the package, adopt or start a process, then check what it loaded."""
-        home = self._context.home
-        # In a thread: it reads every byte of the package.
-        need = self.need
-        verified = await asyncio.to_thread(
-            verify, home, need.recorded.release, need.signer
-        )
+    async def _adopt(self) -> LoadedEngine | None:
+        """The process of an earlier endpoint, if there is one and it is as it should be."""
+        if self._leftover is None:
+            return None
+        lasting = self._context.choice.lasting
+        loading = Loading(self.need, self._context, lasting)
+        loaded = await loading.adopt(self._leftover)
+        self._leftover = None
+        return loaded
+
+    async def _load(self) -> LoadedEngine:
         try:
-            process = await self._open(verified)
+            return await Loading(self.need, self._context, self._engine).start()
         # Also where it ended while it loaded: another library may take the process with it.
         except ServingError as error:
-            if not self._goes_back_to_scored(error):
+            scored = self.need.recorded.release.spec.engine
+            if self._engine == scored:
                 raise
-            return await self._load()
-        self.base_name = verified.base_name
-        self._verified = verified
-        self._token = process.address.token
-        self.port = process.address.port
-        self.pid = process.pid
-        return process
-
-    async def _open(self, verified: VerifiedRelease) -> EngineProcess | AdoptedEngine:
-        """A process that gives the answers that it should."""
-        process = await self._adopt(verified) or await self._start_process(verified)
-        try:
-            self.detail = await self._probe(process.address, verified)
-        # BaseException: a load that is cancelled must leave no process either.
-        except BaseException:
-            await self._end(process, at_once=True)
-            raise
-        return process
-
-    def _goes_back_to_scored(self, error: ServingError) -> bool:
-        """Whether the engine that scored is to answer from now on: another one did not."""
-        scored = self.need.recorded.release.spec.engine
-        if self._engine == scored:
-            return False
-        say(f"{self.label} is served by {scored}, not by {self._engine}: {error}")
+            say(f"{self.label} is served by {scored}, not by {self._engine}: {error}")
+        # From now on the engine that scored is to answer: another one did not.
         self._engine = scored
-        return True
-
-    async def _adopt(self, verified: VerifiedRelease) -> AdoptedEngine | None:
-        """The process of an earlier endpoint, once it says itself what it has loaded.
-
-        One that does not is ended.
-        """
-        leftover = self._leftover
-        if leftover is None:
-            return None
-        process = AdoptedEngine(leftover)
-        try:
-            async with asyncio.timeout(_SECONDS_FOR_A_CHECK):
-                await self._check_spec(process.address, verified)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong, another one is started
-            fact = f"{type(error).__name__}: {str(error)[:300]}"
-            say(
-                f"{self.label} is not taken over from engine process {leftover.pid}: {fact}"
-            )
-            await end_leftover(self._context.home, leftover)
-            self._leftover = None
-            return None
-        self._leftover = None
-        say(
-            f"{self.label} is taken over from engine process {leftover.pid}, "
-            "which was left running"
-        )
-        return process
-
-    async def _start_process(self, verified: VerifiedRelease) -> EngineProcess:
-        """A new process or a spare one, and the package verified again.
-
-        Bytes that were exchanged while they were being read must not answer.
-        """
-        home = self._context.home
-        grace = self._context.limits.seconds_without_an_endpoint
-        arguments = await asyncio.to_thread(
-            verified.arguments, home, with_adapter=self.need.with_adapter
-        )
-        arguments += ["--engine", self._engine]
-        order = EngineOrder(arguments, self.label, grace)
-        process = await self._context.spares.start_engine(order)
-        try:
-            await asyncio.to_thread(check_bytes, verified.folder, verified.release)
-            await self._check_spec(process.address, verified)
-            # Last: the endpoint that adopts a recorded engine does not look at these bytes again.
-            record = self._record(process)
-            await asyncio.to_thread(write_record, home, record)
-        except BaseException:
-            await self._end(process, at_once=True)
-            raise
-        return process
-
-    async def _end(
-        self, process: EngineProcess | AdoptedEngine, *, at_once: bool
-    ) -> None:
-        await process.stop(at_once=at_once)
-        forget_record(self._context.home, process.pid)
-
-    def _record(self, process: EngineProcess) -> EngineRecord:
-        return EngineRecord(
-            pid=process.pid,
-            started=started_at(process.pid),
-            port=process.address.port,
-            token=process.address.token,
-            loaded=self.need.contents,
-        )
-
-    async def _check_spec(
-        self, engine: EngineAddress, verified: VerifiedRelease
-    ) -> None:
-        """Return only if the engine itself says that it loaded what was released."""
-        name = verified.base_name
-        spec = verified.base_spec
-        if self.need.with_adapter:
-            name = verified.release.model
-            spec = verified.release.spec
-        loaded = (await _read_specs(engine)).get(name)
-        fact = "nothing of that name"
-        if loaded is not None:
-            self._loaded = loaded
-            if loaded == spec or may_show_parity(spec, loaded, self._engine):
-                return
-            fact = "; ".join(spec.differences(loaded))
-        raise ServingError(
-            f"its engine loaded another configuration than was released: {fact}"
-        )
-
-    async def _probe(self, engine: EngineAddress, verified: VerifiedRelease) -> str:
-        """How the probe went; empty where there was none."""
-        # Known answers are the adapter's.
-        if not self.need.with_adapter:
-            return ""
-        is_new = not self.need.recorded.is_completed
-        if self._loaded != verified.release.spec:
-            return await show_parity(engine, verified, self._loaded, is_new=is_new)
-        # What had full traffic once was probed before that.
-        return await probe(engine, verified) if is_new else ""
-
-    async def _watch(self, process: EngineProcess | AdoptedEngine) -> str:
-        """Be ready until the process ends or hangs; gives which of them."""
-        self._set_state("ready", self.detail)
-        end = asyncio.create_task(process.wait_for_end())
-        hang = asyncio.create_task(self._wait_until_hung(process.address))
-        try:
-            await asyncio.wait({end, hang}, return_when=asyncio.FIRST_COMPLETED)
-            return end.result() if end.done() else hang.result()
-        finally:
-            end.cancel()
-            hang.cancel()
-
-    async def _wait_until_hung(self, engine: EngineAddress) -> str:
-        """Wait until it has not answered several checks in a row."""
-        missed = 0
-        while missed < _MISSED_CHECKS:
-            await asyncio.sleep(self._context.limits.seconds_between_health_checks)
-            missed = 0 if await _is_alive(engine) else missed + 1
-        return f"its engine process did not answer {missed} health checks in a row"
+        return await self._load()
 
     def _set_state(self, state: Phase, detail: str) -> None:
         self.state = state
@@ -528,30 +368,3 @@ class ReleaseEngine:
         self._context.on_change()
         line = f"{self.label} is {state}"
         say(f"{line}: {detail}" if detail else line)
-
-
-async def end_leftover(home: Path, leftover: EngineRecord) -> None:
-    """End a process that an earlier endpoint has left running."""
-    await AdoptedEngine(leftover).stop()
-    forget_record(home, leftover.pid)
-
-
-async def _read_specs(engine: EngineAddress) -> dict[str, ServingSpec]:
-    """What answers under each name, as the engine itself says."""
-    request = EngineRequest("GET", "/v1/models")
-    async with exchange(engine, request) as reply:
-        body = await reply.read_body()
-    models = ModelList.model_validate_json(body)
-    return {card.id: card.spec for card in models.data}
-
-
-async def _is_alive(engine: EngineAddress) -> bool:
-    request = EngineRequest("GET", "/readyz")
-    try:
-        async with (
-            asyncio.timeout(_SECONDS_FOR_A_CHECK),
-            exchange(engine, request) as reply,
-        ):
-            return reply.status == 200
-    except (EngineLost, TimeoutError):
-        return False

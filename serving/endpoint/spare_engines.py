@@ -77,6 +77,14 @@ class SpareEngines:
         """Of those that wait, or still import."""
         return tuple(spare.process.pid for spare in self._spares)
 
+    @property
+    def are_due(self) -> bool:
+        """Whether one imports, or is to be started as soon as no engine loads."""
+        if any(not spare.warming.done() for spare in self._spares):
+            return True
+        are_missing = len(self._spares) < self.wanted
+        return are_missing and time.monotonic() >= self._not_before
+
     async def start_engine(self, order: EngineOrder) -> EngineProcess:
         """An engine process that answers: a spare one, or a fresh one where that is of no use.
 

@@ -6,8 +6,9 @@ from registry.ledger.state import LedgerState, ModelState
 from registry.release.canary_counts import CanaryReport
 from serving.endpoint.canary_watch import CanaryWatch, Sides, Watched, find_watched
 from serving.endpoint.feedback import Ratings
+from serving.endpoint.need import Need
 from serving.endpoint.needs import EngineKey, baseline_need, serving_need
-from serving.endpoint.release_engine import Need, ReleaseEngine
+from serving.endpoint.release_engine import ReleaseEngine
 
 
 class Watches:

@@ -74,6 +74,21 @@ def _engine_metrics(engines: Iterable[EngineFigures]) -> Iterator[Metric]:
     for labels, count in ends.items():
         restarts.add_metric(labels, count)
     yield restarts
+    yield _computing_metric(engines)
+
+
+def _computing_metric(engines: Iterable[EngineFigures]) -> Metric:
+    """Engines that answer, by what computes their answers."""
+    counts: Counter[tuple[str, ...]] = Counter()
+    for engine in engines:
+        if engine.engine:
+            counts[(*_labels_of(engine), engine.engine)] += 1
+    text = "Engines that answer, by what computes their answers."
+    labels = (*_OF_ENGINE, "engine")
+    family = GaugeMetricFamily("assay_engine_computes", text, labels=labels)
+    for values, count in counts.items():
+        family.add_metric(values, count)
+    return family
 
 
 def _process_metrics(engines: Iterable[EngineFigures]) -> Iterator[Metric]:

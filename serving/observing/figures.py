@@ -21,6 +21,8 @@ class EngineFigures:
     ends: int
     # Of its process; 0 while there is none that answers.
     pid: int
+    # What computes its answers; empty while nothing does.
+    engine: str = ""
 
 
 @dataclass(frozen=True)

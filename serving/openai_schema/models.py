@@ -34,3 +34,5 @@ class ReadyReport(WireValue):
     """The last entry of the ledger that is obeyed; None: it follows none."""
     fingerprints: dict[str, str] = Field(default_factory=dict)
     """What answers, by name."""
+    engines: dict[str, str] = Field(default_factory=dict)
+    """What computes the answers, by name."""

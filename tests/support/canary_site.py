@@ -21,9 +21,14 @@ from registry.release.known_answers import KnownAnswer
 from serving.endpoint.additions import Additions
 from serving.endpoint.canary_lane import watched_lane
 from serving.endpoint.canary_watch import CanaryWatch, Sides, Watched
+from serving.endpoint.engine_process import AdoptedEngine
+from serving.endpoint.engine_record import EngineRecord
 from serving.endpoint.lanes import Branch, Lane, Lanes, Target
 from serving.endpoint.limits import Limits
-from serving.endpoint.release_engine import EngineContext, Need, ReleaseEngine
+from serving.endpoint.loaded_engine import LoadedEngine
+from serving.endpoint.loading import EngineContext
+from serving.endpoint.need import Need
+from serving.endpoint.release_engine import ReleaseEngine
 from serving.endpoint.routes import create_app
 from serving.endpoint.verify import VerifiedRelease
 from tests.support.canaries import plan
@@ -107,7 +112,15 @@ def engine(begun: int, release: Release, stand_in: StandIn) -> ReleaseEngine:
         max_tokens=8,
     )
     base = cast("BaseModelManifest", None)
-    made._verified = VerifiedRelease(release, Path("nowhere"), base, (known,))
+    verified = VerifiedRelease(release, Path("nowhere"), base, (known,))
+    record = EngineRecord(
+        pid=0,
+        started="",
+        port=stand_in.port,
+        token="token",
+        loaded=made.need.contents,
+    )
+    made._loaded = LoadedEngine(AdoptedEngine(record), verified, release.spec)
     return made
 
 

@@ -208,6 +208,11 @@ class Running:
             f"{self.url}/v1/chat/completions", json=body, timeout=SECONDS_AT_MOST
         )
 
+    def computed_by(self, model: str = MODEL) -> str:
+        """The engine that computes its answers at this moment; empty while none does."""
+        report = httpx.get(f"{self.url}/readyz", timeout=SECONDS_AT_MOST).json()
+        return str(report.get("engines", {}).get(model, ""))
+
     def stream(self, max_tokens: int) -> Stream[ChatCompletionChunk]:
         return self.client.chat.completions.create(
             model=MODEL, messages=QUESTION, max_tokens=max_tokens, stream=True

@@ -25,6 +25,8 @@ _SETTINGS = {
     # Each would import for seconds beside every endpoint of a test; where they are tested they are
     # asked for.
     "ASSAY_SPARE_ENGINES": "0",
+    # By itself an endpoint would compile each release for another engine, in a process beside it.
+    "ASSAY_ENGINE": "transformers",
 }
 
 

@@ -11,13 +11,10 @@ from registry.ledger.entries import Head, Release
 from registry.ledger.state import RecordedRelease
 from serving.endpoint.lanes import Branch, Lane, Lanes, Target
 from serving.endpoint.limits import Limits
+from serving.endpoint.loading import EngineContext
+from serving.endpoint.need import Need
 from serving.endpoint.readiness import Readiness, Standing
-from serving.endpoint.release_engine import (
-    EngineContext,
-    EngineStart,
-    Need,
-    ReleaseEngine,
-)
+from serving.endpoint.release_engine import EngineStart, ReleaseEngine
 from serving.openai_schema.models import ReadyReport
 from serving.refusal import Refusal
 from tests.support.endpoint_system import Home

@@ -13,9 +13,9 @@ from registry.ledger.packaging_key import create_packaging_key
 from registry.ledger.rotation import KeyOrder, rotate_role
 from registry.ledger.state import LedgerState
 from registry.release.package_signature import SIGNATURE, sign_package
+from serving.endpoint.need import Need
 from serving.endpoint.needs import list_needs
 from serving.endpoint.package_watch import PackageWatch
-from serving.endpoint.release_engine import Need
 from serving.endpoint.verify import verify
 from tests.support.endpoint_system import MODEL, Home, endpoint
 from tests.support.signed import (

@@ -1,0 +1,42 @@
+"""What computes answers: what a release begins with, and what takes it over later."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from core.settings import Settings
+from serving.engines import OPENVINO, TRANSFORMERS
+from serving.load import engine_wanted
+from serving.log import say
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """The engines of an endpoint."""
+
+    # Loaded at once: a release waits for it.
+    first: str = TRANSFORMERS
+    # Takes a release over once it serves; empty: nothing does.
+    later: str = ""
+
+    @property
+    def lasting(self) -> str:
+        """What answers in the end."""
+        return self.later or self.first
+
+
+def choose_engines(settings: Settings) -> EngineChoice:
+    """What the environment asks for, or what is installed; `ServingError` for an unknown name.
+
+    OpenVINO compiles each adapter for seconds, for which no release is to wait.
+    """
+    if settings.engine and engine_wanted(settings) != OPENVINO:
+        return EngineChoice(settings.engine)
+    # Found and not imported: this process computes nothing.
+    if find_spec(OPENVINO) is not None:
+        return EngineChoice(later=OPENVINO)
+    if settings.engine:
+        say(
+            "ASSAY_ENGINE is openvino, and openvino is not installed here: transformers "
+            "answers. `pip install 'assay[openvino]'`, then start the endpoint again."
+        )
+    return EngineChoice()

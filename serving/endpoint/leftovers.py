@@ -1,0 +1,63 @@
+"""Engine processes that an endpoint which was killed has left running."""
+
+import asyncio
+from pathlib import Path
+
+from serving.endpoint.engine_process import AdoptedEngine
+from serving.endpoint.engine_record import (
+    EngineContents,
+    EngineRecord,
+    forget_record,
+    read_records,
+)
+from serving.log import say
+
+
+class Leftovers:
+    """Those of one home: each is adopted by the release that has the same loaded, or ended."""
+
+    def __init__(self, home: Path, engine: str) -> None:
+        self._home = home
+        # Of two that have the same loaded, the one that is computed by this is adopted.
+        self._engine = engine
+        # None before the first look.
+        self._records: list[EngineRecord] | None = None
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def find(self) -> None:
+        """Look for them, once: those that come later are this endpoint's own."""
+        if self._records is None:
+            self._records = list(read_records(self._home))
+
+    def take(self, contents: EngineContents) -> EngineRecord | None:
+        """A process that has the same loaded, which nobody else takes then."""
+        records = self._records or []
+        same = [record for record in records if record.loaded == contents]
+        same.sort(key=lambda record: record.engine != self._engine)
+        if not same:
+            return None
+        records.remove(same[0])
+        return same[0]
+
+    def end_rest(self) -> None:
+        """End those that no release has taken, such as that of a release that was revoked."""
+        for record in self._records or ():
+            say(
+                f"Engine process {record.pid} (a release of {record.loaded.model}) "
+                "was left running and is not needed any more"
+            )
+            task = asyncio.create_task(end_leftover(self._home, record))
+            # The event loop holds tasks weakly: one that nobody keeps may vanish.
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+        self._records = []
+
+    async def wait_until_ended(self) -> None:
+        """Wait until those that are being ended have ended."""
+        await asyncio.gather(*self._ending, return_exceptions=True)
+
+
+async def end_leftover(home: Path, leftover: EngineRecord) -> None:
+    """End a process that an earlier endpoint has left running."""
+    await AdoptedEngine(leftover).stop()
+    forget_record(home, leftover.pid)

@@ -1,0 +1,94 @@
+"""An engine process that was found to answer as it should, for as long as it runs."""
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipelines.values.serving_spec import ServingSpec
+from serving.endpoint.engine_process import AdoptedEngine, EngineProcess
+from serving.endpoint.engine_record import forget_record
+from serving.endpoint.request_count import RequestCount
+from serving.endpoint.upstream import (
+    EngineAddress,
+    EngineLost,
+    EngineRequest,
+    exchange,
+)
+from serving.endpoint.verify import VerifiedRelease
+
+# So many in a row, and the process counts as hung.
+_MISSED_CHECKS = 3
+SECONDS_FOR_A_CHECK = 10.0
+
+
+@dataclass(eq=False)
+class LoadedEngine:
+    """A process that answers for a release, and what is known of it."""
+
+    process: EngineProcess | AdoptedEngine
+    verified: VerifiedRelease
+    # What it says itself that it has loaded.
+    spec: ServingSpec
+    # How its probe went; empty where there was none.
+    detail: str = ""
+    # Those that it is answering.
+    requests: RequestCount = field(default_factory=RequestCount)
+    # Another process has taken its place.
+    replaced: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def watch(self, seconds_between_checks: float) -> str | None:
+        """Wait until it ends or hangs, and say which; None once another takes its place."""
+        end = asyncio.create_task(self.process.wait_for_end())
+        hang = asyncio.create_task(self._wait_until_hung(seconds_between_checks))
+        replacement = asyncio.create_task(self.replaced.wait())
+        try:
+            await asyncio.wait(
+                {end, hang, replacement}, return_when=asyncio.FIRST_COMPLETED
+            )
+            # First: whatever became of it, it does not answer any more.
+            if self.replaced.is_set():
+                return None
+            return end.result() if end.done() else hang.result()
+        finally:
+            for task in (end, hang, replacement):
+                task.cancel()
+
+    async def end(self, home: Path) -> None:
+        """End it. What it still answers ends in an error event, and not whenever it likes."""
+        await end_process(self.process, home, at_once=self.requests.number > 0)
+
+    async def retire(self, home: Path, limit: float) -> None:
+        """End it once its last answer is complete, or `limit` seconds are over."""
+        try:
+            await self.requests.wait_until_idle(limit)
+        # Also where nobody waits for that any more: no process may be left.
+        finally:
+            await self.end(home)
+
+    async def _wait_until_hung(self, seconds_between_checks: float) -> str:
+        """Wait until it has not answered several checks in a row."""
+        missed = 0
+        while missed < _MISSED_CHECKS:
+            await asyncio.sleep(seconds_between_checks)
+            missed = 0 if await _is_alive(self.process.address) else missed + 1
+        return f"its engine process did not answer {missed} health checks in a row"
+
+
+async def end_process(
+    process: EngineProcess | AdoptedEngine, home: Path, *, at_once: bool
+) -> None:
+    """End a process, and delete the record of it."""
+    await process.stop(at_once=at_once)
+    forget_record(home, process.pid)
+
+
+async def _is_alive(engine: EngineAddress) -> bool:
+    request = EngineRequest("GET", "/readyz")
+    try:
+        async with (
+            asyncio.timeout(SECONDS_FOR_A_CHECK),
+            exchange(engine, request) as reply,
+        ):
+            return reply.status == 200
+    except (EngineLost, TimeoutError):
+        return False
