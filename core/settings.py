@@ -94,6 +94,12 @@ class Settings(BaseSettings):
     must not keep a command from rolling back.
     """
 
+    unload_after: str = "0"
+    """Seconds without a request after which an engine is unloaded, 30 to 604800; 0: never.
+
+    A text, as `spare_engines` is.
+    """
+
     engine: str = ""
     """What computes answers: `transformers`, `openvino` or `vllm`.
 

@@ -52,7 +52,7 @@ class RuleFile(BaseModel):
 
 def printed() -> dict[str, set[str]]:
     """Every series that an endpoint with everything on prints, with its labels."""
-    engine = EngineFigures("m", "3", "release", True, requests=0, ends=0, pid=0)
+    engine = EngineFigures("m", "3", "release", True, False, requests=0, ends=0, pid=0)
     figures = Figures(engines=(engine,), shares=(Share("m", "3", 100.0),))
     observer = Observer(Source(lambda: figures, lambda _: True))
     completed(observer, "m", "text")

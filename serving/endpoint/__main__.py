@@ -15,6 +15,7 @@ from core.lifetime import end_with_the_run
 from core.locks import endpoint_lock, exclusive
 from core.logs import keep_secrets_out_of_logs
 from core.settings import Settings
+from serving.endpoint.idleness import seconds_until_unloaded
 from serving.endpoint.limits import Limits
 from serving.endpoint.readiness import seconds_ready_alone
 from serving.listen import open_socket
@@ -83,13 +84,21 @@ def only_one(home: Path) -> Iterator[None]:
         ) from error
 
 
+def _seconds_until_unloaded(options: argparse.Namespace, settings: Settings) -> float:
+    if options.seconds_until_unloaded is None:
+        return seconds_until_unloaded(settings)
+    return float(options.seconds_until_unloaded)
+
+
 def _limits(options: argparse.Namespace) -> Limits:
+    settings = Settings()
     return Limits(
         seconds_to_load=options.seconds_to_load,
         seconds_to_drain=options.seconds_to_drain,
         seconds_between_looks=options.seconds_between_looks,
         seconds_without_an_endpoint=options.seconds_without_an_endpoint,
-        seconds_ready_alone=seconds_ready_alone(Settings()),
+        seconds_ready_alone=seconds_ready_alone(settings),
+        seconds_until_unloaded=_seconds_until_unloaded(options, settings),
     )
 
 
@@ -136,6 +145,11 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=defaults.seconds_between_looks,
         help="at the ledger, when nobody rings",
+    )
+    parser.add_argument(
+        "--seconds-until-unloaded",
+        type=float,
+        help="without a request (default: ASSAY_UNLOAD_AFTER)",
     )
     parser.add_argument(
         "--seconds-without-an-endpoint",

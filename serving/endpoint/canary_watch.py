@@ -190,7 +190,7 @@ class CanaryWatch:
         if not self.sides.is_beside:
             return "none"
         baseline = self.sides.baseline
-        return "loading" if baseline is None else baseline.state
+        return "loading" if baseline is None else baseline.to_state().state
 
     def _baseline_detail(self) -> str:
         sides = self.sides

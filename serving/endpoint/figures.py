@@ -16,6 +16,7 @@ def engine_figures(engine: ReleaseEngine) -> EngineFigures:
         release=release.version,
         role=_role_of(engine),
         is_ready=engine.is_ready,
+        is_asleep=engine.is_asleep,
         requests=engine.requests,
         ends=engine.ends,
         pid=engine.pid,

@@ -32,7 +32,7 @@ class Fleet:
     """
 
     def __init__(self, home: Path, limits: Limits) -> None:
-        self.lanes = Lanes()
+        self.lanes = Lanes(seconds_to_wake=limits.seconds_to_wake)
         settings = Settings()
         self._spares = SpareEngines(count_wanted(settings))
         self._context = EngineContext(

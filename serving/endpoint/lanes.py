@@ -36,8 +36,8 @@ class Target:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it answers now."""
-        return self.engine.is_ready
+        """Whether it answers, if only after it was loaded again."""
+        return self.engine.can_answer
 
     @property
     def model(self) -> str:
@@ -114,9 +114,9 @@ class Copies:
 
     @property
     def are_wanted(self) -> bool:
-        """Whether every target is ready, and the next request is one of the share."""
+        """Whether every target is loaded, and the next request is one of the share."""
         is_drawn = 100 * random.random() < self.share  # noqa: S311 - a share, not a secret
-        return is_drawn and all(target.is_ready for target in self.targets)
+        return is_drawn and all(target.engine.is_ready for target in self.targets)
 
 
 @dataclass(frozen=True)
@@ -189,6 +189,8 @@ class Lanes:
     """The table, and a way to wait for its next change."""
 
     table: dict[str, Lane] = field(default_factory=dict)
+    # How long a request waits for an engine that was unloaded.
+    seconds_to_wake: float = 60.0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def replace(self, table: dict[str, Lane]) -> None:
@@ -207,10 +209,12 @@ class Lanes:
     ) -> Target:
         """Who is to answer one request; a `Refusal` where no engine does.
 
-        Waits up to `patience` seconds for an engine that is restarting. The caller counts the
-        request before it awaits anything, so that its engine is not ended meanwhile.
+        Waits up to `patience` seconds for an engine that is restarting, and longer for one that
+        was unloaded. The caller counts the request before it awaits anything, so that its engine
+        is not ended meanwhile.
         """
-        deadline = time.monotonic() + patience
+        began = time.monotonic()
+        deadline = began + patience
         while True:
             # Before the table is read: a change after that is not missed.
             changed = self._changed
@@ -218,10 +222,15 @@ class Lanes:
             if lane is None:
                 raise not_released_error(name)
             target = lane.pick(lost_port, client)
-            if target is not None:
+            if target is not None and target.engine.is_ready:
                 return target
-            seconds_left = deadline - time.monotonic()
             is_worth_waiting = lost_port is not None or lane.is_coming_back
+            # It was unloaded: what serves in its place would be another version.
+            if target is not None:
+                target.engine.wake()
+                is_worth_waiting = True
+                deadline = max(deadline, began + self.seconds_to_wake)
+            seconds_left = deadline - time.monotonic()
             if seconds_left <= 0 or not is_worth_waiting:
                 raise unavailable_error(name)
             if lost_port is not None:

@@ -22,6 +22,10 @@ class Limits:
     seconds_between_looks: float = 2.0
     # Without following the ledger, after which a load balancer is told to ask others; 0: never.
     seconds_ready_alone: int = 0
+    # Without a request, after which an engine is unloaded; 0: never.
+    seconds_until_unloaded: float = 0.0
+    # How long a request waits for an engine that was unloaded.
+    seconds_to_wake: float = 60.0
     # For one look; after that the endpoint serves what it verified last, and raises an alarm.
     seconds_for_the_ledger: float = 5.0
     seconds_between_health_checks: float = 5.0

@@ -33,24 +33,24 @@ class LoadedEngine:
     detail: str = ""
     # Those that it is answering.
     requests: RequestCount = field(default_factory=RequestCount)
-    # Another process has taken its place.
-    replaced: asyncio.Event = field(default_factory=asyncio.Event)
+    # Nobody asks it any more: another process has taken its place, or its release sleeps.
+    dismissed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def watch(self, seconds_between_checks: float) -> str | None:
-        """Wait until it ends or hangs, and say which; None once another takes its place."""
+        """Wait until it ends or hangs, and say which; None once it is dismissed."""
         end = asyncio.create_task(self.process.wait_for_end())
         hang = asyncio.create_task(self._wait_until_hung(seconds_between_checks))
-        replacement = asyncio.create_task(self.replaced.wait())
+        dismissal = asyncio.create_task(self.dismissed.wait())
         try:
             await asyncio.wait(
-                {end, hang, replacement}, return_when=asyncio.FIRST_COMPLETED
+                {end, hang, dismissal}, return_when=asyncio.FIRST_COMPLETED
             )
             # First: whatever became of it, it does not answer any more.
-            if self.replaced.is_set():
+            if self.dismissed.is_set():
                 return None
             return end.result() if end.done() else hang.result()
         finally:
-            for task in (end, hang, replacement):
+            for task in (end, hang, dismissal):
                 task.cancel()
 
     async def end(self, home: Path) -> None:

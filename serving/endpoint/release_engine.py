@@ -1,6 +1,7 @@
 """The engine of one release, kept running.
 
-load ─▶ answer ─▶ another process may take over ─▶ it ended or hangs ─▶ pause ─▶ from the beginning
+load ─▶ answer ─▶ another process may take over ─┬▶ it ended or hangs ─▶ pause ─▶ from the beginning
+                                                 └▶ nobody asks ─▶ asleep ─▶ somebody asks ─▶ …
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from typing import Literal
 from core.errors import AssayError, ServingError
 from registry.release.following import EngineState
 from serving.endpoint.engine_record import EngineRecord
+from serving.endpoint.idleness import Idleness
 from serving.endpoint.leftovers import end_leftover
 from serving.endpoint.loaded_engine import LoadedEngine
 from serving.endpoint.loading import EngineContext, Loading
@@ -28,7 +30,7 @@ from serving.log import say
 # So many ends of its process make an alarm.
 _ENDS_IN_A_ROW = 3
 
-Phase = Literal["loading", "ready", "failed"]
+Phase = Literal["loading", "ready", "failed", "asleep"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class ReleaseEngine:
         self._waits_for = start.waits_for
         self._leftover = start.leftover
         self._restarts = Restarts()
+        self._idleness = Idleness(context.limits.seconds_until_unloaded)
         # Those that it is answering, by any of its processes.
         self._requests = RequestCount()
         # It has answered once, or failed at its first start.
@@ -90,6 +93,16 @@ class ReleaseEngine:
         # Between the end of its process and the next state it has no port.
         has_process = self.port != 0
         return has_process and self.state == "ready"
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether it was unloaded since nobody asked, or is being loaded again after that."""
+        return self.state == "asleep"
+
+    @property
+    def can_answer(self) -> bool:
+        """Whether it answers, if after a while."""
+        return self.is_ready or self.is_asleep
 
     @property
     def requests(self) -> int:
@@ -134,7 +147,7 @@ class ReleaseEngine:
         A release with traffic that does not load or that keeps ending, or a damaged package.
         """
         name = f"{self.label[0].upper()}{self.label[1:]}"
-        if self.is_ready:
+        if self.can_answer:
             return self._alarm_while_ready(name)
         keeps_ending = self._restarts.ends_in_a_row >= _ENDS_IN_A_ROW
         is_down = self.state == "failed" or keeps_ending
@@ -158,9 +171,10 @@ class ReleaseEngine:
 
     def to_state(self) -> EngineState:
         """For the controller."""
+        # What sleeps was verified, and answers: for a release that is all there is to know.
         return EngineState(
             begun=self.need.recorded.begun,
-            state=self.state,
+            state="ready" if self.is_asleep else self.state,
             detail=self.detail,
         )
 
@@ -203,7 +217,12 @@ class ReleaseEngine:
             # Of its process, too: one that another takes the place of answers what it has begun.
             if self._loaded is not None:
                 counting.enter_context(self._loaded.requests.count())
+            counting.callback(self._idleness.note)
             yield
+
+    def wake(self) -> None:
+        """Have it loaded again, where it sleeps."""
+        self._idleness.wake()
 
     async def replay(self) -> str:
         """Probe it once more while it answers; how that went.
@@ -255,7 +274,7 @@ class ReleaseEngine:
         say(f"{self.label} is taken over by {successor.spec.engine}: {self.detail}")
         if predecessor is None:
             return
-        predecessor.replaced.set()
+        predecessor.dismissed.set()
         limit = self._context.limits.seconds_to_drain
         retiring = asyncio.create_task(predecessor.retire(self._context.home, limit))
         self._retiring.add(retiring)
@@ -269,6 +288,9 @@ class ReleaseEngine:
         while True:
             started = time.monotonic()
             reason = await self._run()
+            if reason is None:
+                await self._idleness.wait_until_woken()
+                continue
             was_ready = self.state == "ready"
             self._restarts.count(time.monotonic() - started, was_ready=was_ready)
             gives_up = self.need.is_pending
@@ -278,8 +300,8 @@ class ReleaseEngine:
                 return
             await self._restarts.pause()
 
-    async def _run(self) -> str:
-        """Start it, answer until it ends, and give the reason why it ended."""
+    async def _run(self) -> str | None:
+        """Start it, answer until it ends, and give the reason why it ended; None: it sleeps."""
         try:
             loaded = await self._start()
         except AssayError as error:
@@ -288,9 +310,11 @@ class ReleaseEngine:
             return f"{type(error).__name__}: {str(error)[:300]}"
         self._answer_by(loaded)
         self._set_state("ready", self.detail)
+        unasked = asyncio.create_task(self._sleep_once_unasked())
         try:
             return await self._watch()
         finally:
+            unasked.cancel()
             self.break_off_take_over()
             await self._stop_answering()
 
@@ -315,12 +339,38 @@ class ReleaseEngine:
             # whenever they like.
             await loaded.end(self._context.home)
 
-    async def _watch(self) -> str:
-        """Wait until the process that answers ends or hangs; gives which of them."""
+    async def _sleep_once_unasked(self) -> None:
+        """Wait until nobody has asked it for long enough, and have it sleep."""
+        self._idleness.note()
+        while True:
+            await self._idleness.wait_until_over()
+            # Nothing is awaited between this look and the new state: a request that is counted
+            # later finds it asleep.
+            if self._may_sleep and self._loaded is not None:
+                self._idleness.begin_sleep()
+                self._set_state("asleep", self._idleness.describe())
+                self._loaded.dismissed.set()
+                return
+            self._idleness.note()
+
+    @property
+    def _may_sleep(self) -> bool:
+        """Whether it answers nobody, and no release waits for it or is compared with it."""
+        need = self.need
+        is_settled = need.recorded.is_completed and not need.beside
+        return is_settled and not need.is_pending and self.requests == 0
+
+    async def _watch(self) -> str | None:
+        """Wait until the process that answers ends or hangs; gives which of them.
+
+        None where it is to sleep.
+        """
         pause = self._context.limits.seconds_between_health_checks
         reason = None
         while reason is None and self._loaded is not None:
             reason = await self._loaded.watch(pause)
+            if self.is_asleep:
+                return None
         if self.loaded_spec.engine == self._context.choice.later:
             self._take_over.note_end(time.monotonic() - self._answers_since)
         return reason or "its engine process ended"

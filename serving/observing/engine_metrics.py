@@ -56,15 +56,20 @@ class EngineCollector:
 
 def _engine_metrics(engines: Iterable[EngineFigures]) -> Iterator[Metric]:
     ready: Counter[tuple[str, str, str]] = Counter()
+    asleep: Counter[tuple[str, str, str]] = Counter()
     requests: Counter[tuple[str, str, str]] = Counter()
     ends: Counter[tuple[str, str, str]] = Counter()
     # Added up: two engines may have one version loaded, and a series must be there once.
     for engine in engines:
         labels = _labels_of(engine)
         ready[labels] += engine.is_ready
+        asleep[labels] += engine.is_asleep
         requests[labels] += engine.requests
         ends[labels] += engine.ends
     yield _gauge("assay_engine_ready", "Engines that answer.", ready)
+    yield _gauge(
+        "assay_engine_asleep", "Engines that the next request loads again.", asleep
+    )
     yield _gauge("assay_engine_requests", "Requests that it answers now.", requests)
     restarts = CounterMetricFamily(
         "assay_engine_restarts",

@@ -15,6 +15,8 @@ class EngineFigures:
     release: str
     role: Role
     is_ready: bool
+    # Whether it was unloaded since nobody asked, and answers once it is loaded again.
+    is_asleep: bool
     # Requests that it is answering.
     requests: int
     # How often its process ended without being told to.

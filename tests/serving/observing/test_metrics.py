@@ -156,7 +156,7 @@ def test_a_long_stream_keeps_its_end_and_little_memory() -> None:
 
 
 def test_engines_shares_and_processes_are_read_when_somebody_asks() -> None:
-    engine = EngineFigures("m", "3", "release", True, requests=2, ends=1, pid=0)
+    engine = EngineFigures("m", "3", "release", True, False, requests=2, ends=1, pid=0)
     figures = Figures(
         engines=(engine, engine),
         shares=(Share("m", "3", 90.0), Share("m", "4", 10.0)),

@@ -1,0 +1,66 @@
+"""When an engine that nobody asks gives its memory back, and who has it loaded again."""
+
+import asyncio
+import time
+
+from core.errors import ServingError
+from core.settings import Settings
+
+_SHORTEST, _LONGEST = 30, 604_800
+"""Seconds: a shorter time would be spent on loading, and a week is as good as never."""
+
+
+class Idleness:
+    """How long an engine has not been asked, and the wish to have it back."""
+
+    def __init__(self, limit: float) -> None:
+        # Seconds; 0: it is never unloaded.
+        self._limit = limit
+        self._last_asked = time.monotonic()
+        self._wanted = asyncio.Event()
+
+    def note(self) -> None:
+        """It is being asked, or begins to answer."""
+        self._last_asked = time.monotonic()
+
+    async def wait_until_over(self) -> None:
+        """Wait until the time without a request is over; without a limit for ever."""
+        if self._limit == 0:
+            await asyncio.Event().wait()
+        while (left := self._seconds_left()) > 0:  # noqa: ASYNC110 - time alone ends it
+            await asyncio.sleep(left)
+
+    def begin_sleep(self) -> None:
+        """Only who asks from now on wakes it."""
+        self._wanted.clear()
+
+    def wake(self) -> None:
+        """Have it loaded again, where it sleeps."""
+        self._wanted.set()
+
+    async def wait_until_woken(self) -> None:
+        """Wait until somebody has asked for it."""
+        await self._wanted.wait()
+        self.note()
+
+    def describe(self) -> str:
+        """Why it sleeps."""
+        return f"nobody asked it for {self._limit:.0f} s; a request loads it again"
+
+    def _seconds_left(self) -> float:
+        unasked = time.monotonic() - self._last_asked
+        return self._limit - unasked
+
+
+def seconds_until_unloaded(settings: Settings) -> int:
+    """`ASSAY_UNLOAD_AFTER`, 0 for never; `ServingError` where it is out of bounds."""
+    text = settings.unload_after
+    # ASCII: digits of other scripts are numbers for Python as well.
+    is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(_LONGEST))
+    seconds = int(text) if is_number else -1
+    if seconds == 0 or _SHORTEST <= seconds <= _LONGEST:
+        return seconds
+    raise ServingError(
+        f"ASSAY_UNLOAD_AFTER is {text[:20]!r}. Give whole seconds from {_SHORTEST} to "
+        f"{_LONGEST}, or 0 for never."
+    )
