@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from pipelines.gates.policy import GatePolicy
+from pipelines.gates.proposal import _smallest_effect as smallest_effect
 from pipelines.gates.proposal import propose
 from pipelines.gates.task import recognise_task
 from pipelines.values.dataset import Message, Prompt
@@ -83,6 +84,8 @@ def test_every_proposal_is_a_policy_that_loads(
     assert (policy.name, policy.screen.primary) == ("mine", proposal.primary)
     judged_by = {proposal.primary, *(each.metric for each in policy.screen.guardrails)}
     assert judged_by == set(proposal.metrics)
+    required = {each.metric for each in policy.screen.guardrails if each.required}
+    assert required == {"perplexity_per_token", "bits_per_byte"}
     assert policy.judge == DEFAULT.judge
     assert policy.admit == DEFAULT.admit
 
@@ -111,3 +114,21 @@ def test_what_the_rows_lack_is_said_and_no_floor_is_lowered() -> None:
     )
     enough = propose(prompts(CALLS * 9), prompts(CALLS * 9), DEFAULT)
     assert "floor" not in " ".join(enough.reasons)
+
+
+def test_an_effect_at_the_most_that_a_policy_may_ask_for_is_asked_for_as_it_is() -> (
+    None
+):
+    # A share spreads by 0.5: what these clusters show is a tenth of the scale.
+    labels = recognise_task(prompts(["yes", "no"] * 9))
+    effect, reason = smallest_effect(labels, 0.2, clusters=150)
+    assert effect == 0.1
+    assert reason.endswith(": smallest_effect is 0.1")
+
+
+def test_rows_and_clusters_at_a_floor_lack_nothing() -> None:
+    at_both = prompts(["yes", "no"] * 15)
+    assert "floor" not in " ".join(propose(at_both, at_both, DEFAULT).reasons)
+    few_rows = at_both[: DEFAULT.screen.min_clusters]
+    (lack,) = propose(few_rows, few_rows, DEFAULT).reasons[3:]
+    assert lack.startswith("The floor of 30 held-out rows stays")
