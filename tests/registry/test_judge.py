@@ -447,6 +447,9 @@ def test_what_had_full_traffic_last_itself_is_not_compared_with_itself() -> None
     }
     assert "which is this version itself" in check("comparator", "passed", own)
     check("comparator", "undecided", {**own, "champion_adapter": "6" * 64})
+    # A number without an entry of the ledger is nobody's identity.
+    unknown = judge(FINALIST, circumstances(**own, origin=None), policy())
+    assert finding(unknown, "comparator").outcome == "undecided"
 
 
 def test_what_an_older_package_does_not_hold_is_answered_for_by_name() -> None:
