@@ -95,9 +95,21 @@ def test_an_older_plan_has_no_end_before_which_it_could_be_closed(
     assert is_early(reviewed.plan(), Ratings(ratings=()), review)
 
 
-def test_a_plan_that_ended_before_it_was_opened_is_nobodys(reviewed: Reviewed) -> None:
+def test_a_closing_at_the_end_itself_is_not_early(reviewed: Reviewed) -> None:
     plan = reviewed.plan()
-    closes_at = reviewed.state.at
+    reviewed.open(plan)
+    closing = {"closed_at": plan.closes_at}
+    review = reviewed.state.reviews[0].model_copy(update=closing)
+    assert not is_early(plan, Ratings(ratings=()), review)
+
+
+@pytest.mark.parametrize("seconds", [0, 1])
+def test_a_plan_that_ended_before_it_was_opened_is_nobodys(
+    reviewed: Reviewed, seconds: int
+) -> None:
+    plan = reviewed.plan()
+    # It is opened a second from now: an end at that very moment binds nobody either.
+    closes_at = reviewed.state.at + timedelta(seconds=seconds)
     plan = plan.model_copy(update={"closes_at": closes_at})
     opened = reviewed.open(plan)
     reviewed.close(opened, Ratings(ratings=rate(plan, **everybody(BETTER))), days=1)
