@@ -108,9 +108,16 @@ def test_an_edited_verdict_is_named_field_by_field(folder: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("version", [None, 1, 3])
+@pytest.mark.parametrize(
+    ("version", "named"),
+    [
+        (None, "statistics without a number"),
+        (1, "statistics 1"),
+        (3, "statistics 3"),
+    ],
+)
 def test_a_verdict_by_other_statistics_is_named_and_judged_by_those_of_now(
-    folder: Path, version: int | None
+    folder: Path, version: int | None, named: str
 ) -> None:
     path = folder / "verdict.json"
     document = json.loads(path.read_text())
@@ -121,7 +128,7 @@ def test_a_verdict_by_other_statistics_is_named_and_judged_by_those_of_now(
     found = recompute(folder)
     assert found.verdict == rescreen(folder, folder / "policy.yaml")
     (sentence,) = found.differences
-    assert "statistics 2 hold now" in sentence
+    assert f"`screen` judged by {named}, and statistics 2 hold now" in sentence
     assert sentence.endswith("Have it scored and judged again with `assay run`")
 
 

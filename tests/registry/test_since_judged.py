@@ -112,7 +112,10 @@ def test_a_brake_that_is_pulled_while_a_version_is_judged_is_not_undone_by_its_r
     judge(ledger)
     check_serves_as_before(MODEL, looked_at, ledger.state())
     braked = write(ledger, BaseServed(model=MODEL, by="olga", reason_sha256=WHY))
+    # Whoever looked when it was pulled has seen it.
+    at_the_brake = ledger.state()
     judge(ledger)
+    check_serves_as_before(MODEL, at_the_brake, ledger.state())
     with pytest.raises(ReleaseError, match=rf"was judged \(entry {braked}\)"):
         check_serves_as_before(MODEL, looked_at, ledger.state())
     check_serves_as_before("other", looked_at, ledger.state())
