@@ -39,7 +39,8 @@ def _check_address(address: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise PydanticCustomError("address", "Write an address as https://HOST")
     # The file is under version control: a password would be in its history.
-    if parts.username is not None or parts.password is not None:
+    # A password without a name has an empty one before it.
+    if parts.username is not None:
         raise PydanticCustomError(
             "login", "Take the login out: `assay login --to NAME` asks for it"
         )

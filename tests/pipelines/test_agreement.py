@@ -42,6 +42,12 @@ def test_people_who_agree_on_everything_have_an_alpha_of_one() -> None:
     assert (alpha.low, alpha.estimate) == (1, 1)
 
 
+def test_two_items_that_two_people_rated_are_enough_for_an_alpha() -> None:
+    alpha = ordinal_alpha([[1, 1], [5, 5], [3]], RESAMPLING)
+    assert alpha is not None
+    assert alpha.estimate == 1
+
+
 def test_random_ratings_do_not_agree() -> None:
     random = np.random.default_rng(1)
     items = random.integers(1, 6, size=(200, 3)).tolist()
@@ -97,8 +103,11 @@ def test_rows_of_one_cluster_count_as_one() -> None:
     assert one == many
 
 
-def test_one_cluster_has_no_bounds() -> None:
+def test_one_cluster_has_no_bounds_and_two_have() -> None:
     assert mean_of_clusters([np.ones(40)], WIDTH, RESAMPLING) is None
+    two = mean_of_clusters([np.ones(1), np.zeros(1)], WIDTH, RESAMPLING)
+    assert two is not None
+    assert two.estimate == 0.5
 
 
 def test_the_bounds_of_a_mean_hold() -> None:

@@ -42,6 +42,8 @@ receives_from:
         ("targets: {prod: {mlflow: 'https://'}}", "https://HOST"),
         ("targets: {prod: {mlflow: 'sqlite:///x'}}", "https://HOST"),
         ("targets: {prod: {mlflow: 'https://a:b@h'}}", "Take the login out"),
+        ("targets: {prod: {mlflow: 'https://a@h'}}", "Take the login out"),
+        ("targets: {prod: {mlflow: 'https://:b@h'}}", "Take the login out"),
         ("targets: {../prod: {mlflow: 'https://h'}}", "targets"),
         ("receives_from: {dev: {ledger_key: abc}}", "ledger_key"),
         (f"receives_from: {{dev: {{ledger_key: {KEY.upper()}}}}}", "ledger_key"),
