@@ -21,6 +21,7 @@ from pipelines.rating.collect import (
 from pipelines.rating.plan import Ratings, ReviewPlan
 from pipelines.rating.sample import Shown
 from pipelines.rating.seen import Seen, find_altered
+from pipelines.scoring.evidence_file import read_evidence, write_evidence
 from pipelines.values.dataset import Message
 from registry.ledger.ledger import Ledger, open_ledger
 from registry.ledger.state import LedgerState, Registration
@@ -225,6 +226,21 @@ def test_a_plan_of_another_review_or_about_other_answers_is_named(
     opened = reviewed.open(plan, reviewers=("ann", "bob"))
     reviewed.close(opened, Ratings(ratings=()), days=1)
     assert reviewed.rating().set_aside == ("the sealed plan is that of another review",)
+
+
+def test_a_review_against_the_base_is_none_where_a_champion_was_scored(
+    reviewed: Reviewed, tmp_path: Path
+) -> None:
+    package = tmp_path / "package"
+    shutil.copytree(reviewed.version.package, package)
+    evidence = read_evidence(package / "evidence.parquet")
+    as_champion = {"system": "champion"}
+    answers = [row.model_copy(update=as_champion) for row in evidence.rows["base"]]
+    rows = {**evidence.rows, "champion": tuple(answers)}
+    both = evidence.model_copy(update={"rows": rows})
+    write_evidence(package / "evidence.parquet", both)
+    found = find_forgery(reviewed.plan(), package)
+    assert found == "the review compares with base, the evidence does not"
 
 
 def test_a_package_without_its_prompts_cannot_be_rated(
