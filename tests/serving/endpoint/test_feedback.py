@@ -22,6 +22,7 @@ from serving.endpoint.feedback import (
 from serving.endpoint.lanes import Branch, Lane, Target
 from serving.endpoint.watches import Watches
 from serving.feedback_schema import Rating
+from serving.observing.origin import Origin
 from serving.refusal import Refusal
 from tests.support.canaries import plan, report
 from tests.support.canary_site import CANDIDATE, SERVING, Site, run, site
@@ -167,6 +168,16 @@ def test_an_id_that_is_given_twice_stays_with_the_first_side() -> None:
     given.rate(rating(), "ann")
     assert counted(ratings, "baseline") == (1, 1)
     assert counted(ratings, "candidate") == (0, 0)
+
+
+def test_a_rating_names_what_gave_the_answer_and_equal_origins_are_kept_once() -> None:
+    given = GivenAnswers()
+    releases = {"a": "1", "b": "2", "c": "2"}
+    for answer_id, release in releases.items():
+        given.add(answer_id, None, Origin(MODEL, release, "f"))
+    named = [given.rate(rating(answer_id), "ann") for answer_id in releases]
+    assert [origin.release for origin in named] == ["1", "2", "2"]
+    assert named[1] is named[2]
 
 
 @pytest.mark.parametrize(
