@@ -274,6 +274,20 @@ def test_a_review_that_is_still_open_calibrates_nothing(trial: Trial) -> None:
     assert "holds no calibration" in rating.uncalibrated
 
 
+def test_a_calibration_ages_from_the_closing_where_the_model_rates_later(
+    trial: Trial,
+) -> None:
+    opened = trial.ledger.open(trial.plan)
+    ratings = Ratings(ratings=rate(trial.plan, **trial.people))
+    trial.ledger.close(opened, ratings, days=1)
+    closed_at = trial.ledger.state.at
+    replies = said(trial.plan, trial.first, trial.calibrated_by)
+    trial.ledger.model_rates(opened, replies, days=9)
+    rating = trial.found(trial.rate_second())
+    assert rating.calibration is not None
+    assert rating.calibration.at == closed_at
+
+
 def test_a_calibration_ages_from_the_older_of_both_ratings(trial: Trial) -> None:
     trial.days_to_close = 10
     rating = trial.run()
