@@ -1,12 +1,13 @@
 """Answers that are JSON of a schema: llguidance says which tokens may come next.
 
-    schema ─▶ JsonForms.compile ─▶ JsonForm ─ begin ─▶ JsonConstraint: mask, take, mask, take, …
+    schema ─▶ try_grammar ─▶ JsonForm ─ begin ─▶ JsonConstraint: mask, take, mask, take, …
 
 The library follows an answer byte by byte through a grammar that it makes of the schema. It fetches
 nothing: a schema that names another file or address is an error.
 """
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,23 +16,28 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.models.chat import ChatEncoder
 from serving.engines import TRANSFORMERS, FormFault
+from serving.engines.grammar_trial import parser_limits, try_grammar
 from serving.log import say
 from serving.refusal import Refusal
 
 if TYPE_CHECKING:
     import torch
-    from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+    from llguidance import LLMatcher, LLTokenizer
 
 # Compiled schemas that are kept: a program sends the same one again and again.
 _MOST_KEPT = 32
 # White space between two parts of JSON has an end: a weak model would write nothing else.
 _OPTIONS = {"whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,16}"}
+# Characters of a schema as JSON, and words of which a few may take minutes.
+_LONGEST_HARMLESS = 4_000
+_DEAR_WORDS = ("multipleOf", "pattern", "allOf", "$ref")
 # What every tokenizer that is taken has to write and read as it is.
 _SAMPLE = '{"a": [-1.5e3 , true, null], "é": "x\\n"}'
 # Of a fault of the library, which it tells as one of its errors.
 _PANIC = "panic"
 _PANICS_OF = "pyo3_runtime"
 _LONGEST_FACT = 200
+_PLACE = re.compile(r" at line \d+ column \d+")
 _TOO_COMPLEX = (
     "The JSON Schema in response_format is too complex to be followed to the end of this answer. "
     "Simplify its patterns and alternatives."
@@ -53,8 +59,12 @@ class JsonForms:
             tokens = self._tokens
         if tokens is None:
             raise holds_to_none_error(TRANSFORMERS)
+        grammar = _grammar_of(schema)
+        fault = "" if _is_harmless(schema) else try_grammar(grammar)
+        if fault:
+            raise _refuse(fault)
         try:
-            form = JsonForm(tokens, _grammar_of(schema))
+            form = JsonForm(tokens, grammar)
         except FormFault:
             raise _refuse(_PANIC) from None
         form.check()
@@ -94,7 +104,7 @@ class JsonForm:
                 grammar,
                 # Its warnings would quote the schema in the log.
                 log_level=0,
-                limits=_limits(),
+                limits=parser_limits(),
             )
 
     def check(self) -> None:
@@ -210,21 +220,11 @@ def _grammar_of(schema: str) -> str:
     return json.dumps({"grammars": [{"json_schema": document}]})
 
 
-def _limits() -> "LLParserLimits":
-    """What one schema may cost: others wait while the next token of its answer is found.
-
-    A step stays under about 10 ms, and what it remembers under about 40 MB.
-    """
-    from llguidance import LLParserLimits
-
-    return LLParserLimits(
-        step_lexer_fuel=30_000,
-        step_max_items=10_000,
-        max_lexer_states=20_000,
-        max_grammar_size=100_000,
-        # Errors without the answer's text.
-        verbose_errors=False,
-    )
+def _is_harmless(schema: str) -> bool:
+    """Whether it surely compiles in milliseconds, so that no trial is needed."""
+    if len(schema) > _LONGEST_HARMLESS:
+        return False
+    return not any(word in schema for word in _DEAR_WORDS)
 
 
 @contextmanager
@@ -245,7 +245,8 @@ def _check(matcher: "LLMatcher") -> None:
 
 def _refuse(fact: str) -> Refusal:
     lines = fact.strip().splitlines() or [""]
-    shown = lines[0][:_LONGEST_FACT]
+    # Places in the text that was made of the schema say nothing to whoever wrote it.
+    shown = _PLACE.sub("", lines[0])[:_LONGEST_FACT]
     if shown.startswith(_PANIC):
         shown = "it is too complex"
     # What is wrong in a regular expression stands in its last line.

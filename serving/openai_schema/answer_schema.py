@@ -14,7 +14,7 @@ LONGEST = 65_536
 """Characters of the schema as JSON."""
 MOST_VALUES = 3_000
 """Objects, lists, texts and numbers in it, at any depth."""
-DEEPEST = 300
+DEEPEST = 200
 """Levels of the schema and of every part that a `$ref` names, all together.
 
 An engine follows them one inside of the other, and its stack has an end.

@@ -272,6 +272,34 @@ def test_a_schema_that_no_answer_can_be_held_to_is_refused(
     assert len(sentence) < 400
 
 
+MULTIPLES = [
+    {"type": "integer", "multipleOf": 99_991 + 2 * each} for each in range(300)
+]
+CHAIN = {
+    f"d{number}": {"properties": {"a": {"$ref": f"#/$defs/d{number + 1}"}}}
+    for number in range(3000)
+}
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize(
+    "schema",
+    [
+        # It would be compiled for minutes.
+        {"type": "array", "prefixItems": MULTIPLES},
+        # It would overflow the stack, which ends a process.
+        {"$ref": "#/$defs/d0", "$defs": {**CHAIN, "d3000": {}}},
+    ],
+    ids=["hangs", "breaks"],
+)
+def test_a_schema_that_hangs_or_breaks_the_library_is_refused(
+    engine: Engine, schema: dict[str, Any]
+) -> None:
+    with pytest.raises(Refusal, match="too complex to be compiled"):
+        engine.json_form(json.dumps(schema))
+    assert engine.json_form("{}")
+
+
 def test_what_a_schema_says_to_the_library_changes_nothing(engine: Engine) -> None:
     schema = {"const": [1, 2], "x-guidance": {"item_separator": "!"}}
     form = engine.json_form(json.dumps(schema))
