@@ -189,11 +189,11 @@ class Trial:
             for slot, (start, end) in enumerate(spans):
                 part = Part(slot, start, self.row[start:end])
                 parts.append(part)
-            logits = model.compute(slots, parts, _do_nothing)
+            logits = model.compute(slots, parts, do_nothing)
         return torch.cat(list(logits))
 
 
-def _do_nothing() -> None:
+def do_nothing() -> None:
     """What is to be done meanwhile where nobody waits for anything."""
 
 

@@ -12,13 +12,17 @@ from serving.engines.openvino.graph import compile_recorded
 from serving.engines.openvino.library import load_library
 from serving.engines.openvino.paged import PagedSlots, open_paged
 from serving.engines.openvino.trace import record
-from serving.engines.row_model import Rows
-from serving.engines.slot_model import Trial, are_alike
+from serving.engines.openvino.weights import WeightsFile
+from serving.engines.row_model import Part, Rows
+from serving.engines.slot_model import Trial, are_alike, do_nothing
+from serving.log import say
 
 # How configurations count experts.
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 # More than two blocks of its cache, so that a wrong order of them is seen.
 _SHORT, _LONG = 35, 75
+# Numbers of tokens: it has one form of some weights for a few, and another for more.
+_FORMS = (1, 8, 64)
 
 
 def open_openvino(language: LanguageModel, *, has_adapter: bool) -> Rows[PagedSlots]:
@@ -33,11 +37,15 @@ def open_openvino(language: LanguageModel, *, has_adapter: bool) -> Rows[PagedSl
     trial = Trial.of(language, short=min(_SHORT, long - 1), long=long)
     with torch.inference_mode():
         _, shapes = trial.compute_alone(language)
+    weights = _move_weights(language)
     recorded = record(language.model, shapes)
     compiled = compile_recorded(recorded, torch.get_num_threads())
     model, slots = open_paged(compiled, has_adapter=has_adapter)
     rows = Rows(model, slots, switch=model)
     check_rows(language, trial, rows, has_adapter=has_adapter)
+    _compute_once(rows, language.context_tokens)
+    if weights is not None:
+        weights.leave_memory()
     return rows
 
 
@@ -57,6 +65,28 @@ def check_rows(
             _check_logits(language, trial, rows)
     finally:
         loaded.turn(on=True)
+
+
+def _compute_once(rows: Rows[PagedSlots], longest: int) -> None:
+    """Have OpenVINO make the forms of the weights that it computes few tokens by, and many."""
+    slots = rows.slots.like()
+    slots.reserve(1, _FORMS[-1])
+    with torch.inference_mode():
+        for form in _FORMS:
+            count = min(form, longest)
+            part = Part(0, 0, [0] * count)
+            rows.model.compute(slots, [part], do_nothing)
+
+
+def _move_weights(language: LanguageModel) -> WeightsFile | None:
+    """Have them in a file; None where there is no room for one."""
+    try:
+        return WeightsFile(language.model)
+    except OSError as error:
+        say(
+            f"The weights stay in memory twice: no temporary file holds them ({error})."
+        )
+        return None
 
 
 def library_version() -> str:
