@@ -63,7 +63,7 @@ class Fleet:
         self._watches.follow(ledger_state, self._engines)
         # After all models: any of them may adopt one.
         self._leftovers.end_rest()
-        allowed = may_be_taken_over(ledger_state, self._engines, self._watches)
+        allowed = may_be_taken_over(ledger_state, self._engines)
         self._take_overs.allow(tuple(allowed))
         self._update_lanes()
 

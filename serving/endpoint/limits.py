@@ -10,6 +10,9 @@ class Limits:
     # From an engine's start to its readiness, its probe included. Less than a release waits, so
     # that its reason is heard.
     seconds_to_load: float = 240.0
+    # The same for a process that is to take over from one that answers: nobody waits for it, and
+    # it compiles beside everything else.
+    seconds_to_compile: float = 900.0
     # For the answers that an engine still generates when it is not needed any more; after that
     # they end in an error event.
     seconds_to_drain: float = 120.0

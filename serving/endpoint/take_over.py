@@ -86,7 +86,7 @@ class TakeOver:
         try:
             successor = await self._load(loading)
         except TimeoutError:
-            limit = loading.context.limits.seconds_to_load
+            limit = loading.context.limits.seconds_to_compile
             self.give_up(f"it was not ready within {limit:.0f} s")
         except asyncio.CancelledError:
             say(f"{self._label}: its process of {self._engine} was ended again")
@@ -118,7 +118,7 @@ class TakeOver:
         say(
             f"{self._label}: a process of {self._engine} is started beside what answers"
         )
-        async with asyncio.timeout(loading.context.limits.seconds_to_load):
+        async with asyncio.timeout(loading.context.limits.seconds_to_compile):
             return await loading.start()
 
 

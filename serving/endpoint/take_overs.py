@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from registry.ledger.state import LedgerState
 from serving.endpoint.needs import EngineKey, serving_need
 from serving.endpoint.release_engine import ReleaseEngine
-from serving.endpoint.watches import Watches
 
 _SECONDS_BETWEEN_LOOKS = 0.25
 # For which no engine loads, and no spare process imports.
@@ -51,22 +50,18 @@ class TakeOvers:
 
 
 def may_be_taken_over(
-    ledger_state: LedgerState,
-    engines: Mapping[EngineKey, ReleaseEngine],
-    watches: Watches,
+    ledger_state: LedgerState, engines: Mapping[EngineKey, ReleaseEngine]
 ) -> Iterator[ReleaseEngine]:
-    """The engines of what serves and is settled, while no release is on its way.
+    """The engines of what serves and is completed, while no release is on its way.
 
-    None of a model that is watched: times and memory of a canary are compared between processes
-    of one kind. None during a freeze, in which nothing is to change.
+    So nothing changes during a canary and a bake: times and memory are compared between processes
+    of one kind. Nothing changes during a freeze, either.
     """
     models = ledger_state.models
     is_on_its_way = any(model.pending for model in models.values())
     if is_on_its_way or ledger_state.frozen is not None:
         return
-    for name, model in models.items():
+    for model in models.values():
         need = serving_need(model)
-        is_settled = need is not None and need.recorded.is_completed
-        if need is None or not is_settled or watches.of(name) is not None:
-            continue
-        yield engines[need.key]
+        if need is not None and need.recorded.is_completed:
+            yield engines[need.key]

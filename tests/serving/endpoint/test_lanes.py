@@ -112,5 +112,8 @@ def test_an_endpoint_is_ready_where_something_answers_and_nothing_hinders_it(
     before_release, report, hindered = asyncio.run(ask())
     assert "Nothing is released yet" in before_release
     fingerprints = {"m": packed.specs["1"].fingerprint}
-    assert report == ReadyReport(generation=7, fingerprints=fingerprints)
+    engines = {"m": "transformers"}
+    assert report == ReadyReport(
+        generation=7, fingerprints=fingerprints, engines=engines
+    )
     assert hindered == "It is alone."

@@ -11,7 +11,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from core.errors import ServingError
 from core.settings import Settings
-from registry.ledger.entries import Frozen
+from pipelines.values.canary import CanaryPlan
+from registry.ledger.entries import Frozen, Release
+from registry.ledger.ledger import open_ledger
 from registry.release.known_answers import read_known_answers, write_known_answers
 from serving.endpoint.engine_choice import EngineChoice, choose_engines
 from serving.endpoint.engine_record import read_records
@@ -24,6 +26,7 @@ from tests.support.endpoint_system import (
     endpoint,
     record_of,
 )
+from tests.support.ledgers import begin_release
 from tests.support.processes import words_of
 from tests.support.waiting import wait_until
 
@@ -207,6 +210,36 @@ def test_during_a_freeze_nothing_is_taken_over(home: Home) -> None:
         assert running.computed_by() == SCORING
         assert running.end() == 0
     assert "its process of openvino was ended again" in running.log.read_text()
+
+
+@pytest.mark.ci
+@pytest.mark.usefixtures("wanted")
+@pytest.mark.parametrize("has_baseline", [True, False])
+def test_a_canary_compares_processes_of_one_engine(
+    home: Home, *, has_baseline: bool
+) -> None:
+    home.switch(home.begin("1"))
+    with endpoint(home) as running:
+        wait_for(running, FAST)
+        release = Release(
+            model=home.model,
+            version="2",
+            package_sha256=home.digests["2"],
+            spec=home.specs["2"],
+            known_answers_share=1,
+            canary=CanaryPlan(baseline=has_baseline),
+        )
+        begin_release(open_ledger(home.path), release)
+        # What serves, the candidate, and perhaps a baseline.
+        count = 3 if has_baseline else 2
+        home.wait(lambda _: len(read_records(home.path)) == count)
+        records = read_records(home.path)
+        of_candidate = record_of(home, "2").engine
+        engines = sorted(record.engine for record in records)
+    if has_baseline:
+        assert (of_candidate, engines) == (SCORING, [FAST, SCORING, SCORING])
+    else:
+        assert (of_candidate, engines) == (FAST, [FAST, FAST])
 
 
 @pytest.mark.ci

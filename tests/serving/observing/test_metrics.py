@@ -1,6 +1,7 @@
 """What `/metrics` prints of requests: by released names alone, and nothing of their texts."""
 
 import json
+from dataclasses import replace
 
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import Scope
@@ -156,9 +157,11 @@ def test_a_long_stream_keeps_its_end_and_little_memory() -> None:
 
 
 def test_engines_shares_and_processes_are_read_when_somebody_asks() -> None:
-    engine = EngineFigures("m", "3", "release", True, False, requests=2, ends=1, pid=0)
+    engine = EngineFigures(
+        "m", "3", "release", True, False, requests=2, ends=1, pid=0, engine="openvino"
+    )
     figures = Figures(
-        engines=(engine, engine),
+        engines=(engine, replace(engine, engine="transformers")),
         shares=(Share("m", "3", 90.0), Share("m", "4", 10.0)),
         generation=12,
         alarms=1,
@@ -170,6 +173,7 @@ def test_engines_shares_and_processes_are_read_when_somebody_asks() -> None:
     assert count(text, "assay_engine_requests", **labels) == 4
     assert count(text, "assay_engine_restarts_total", **labels) == 2
     assert text.count("assay_engine_ready{") == 1
+    assert count(text, "assay_engine_computes", **labels, engine="openvino") == 1
     assert count(text, "assay_share_percent", release="4") == 10
     assert count(text, "assay_ledger_generation") == 12
     assert count(text, "assay_alarms") == 1
