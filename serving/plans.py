@@ -1,6 +1,5 @@
 """What an engine is to do for a request, checked against its context before it does anything."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -8,6 +7,7 @@ from serving.engines import Engine, Form, GenerationRequest
 from serving.forms.chat import ChatForm
 from serving.forms.common import AnswerForm, AnswerMetadata
 from serving.forms.completion import CompletionForm, CompletionOptions
+from serving.kept_forms import KeptForms
 from serving.openai_schema.chat import ChatRequest
 from serving.openai_schema.completions import CompletionRequest
 from serving.prompts import EncodedPrompt, PromptEncoder
@@ -31,7 +31,7 @@ class Planner:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._encoder = PromptEncoder(engine)
-        self._compiling = asyncio.Lock()
+        self._forms = KeptForms(engine)
 
     async def plan_chat(self, chat: ChatRequest) -> Plan:
         """Answers to a conversation; `Refusal` where they do not fit into the context."""
@@ -81,9 +81,7 @@ class Planner:
     async def _form(self, schema: str | None) -> Form | None:
         if schema is None:
             return None
-        # One at a time: many large ones at once would take all the threads.
-        async with self._compiling:
-            return await asyncio.to_thread(self._engine.json_form, schema)
+        return await self._forms.of_json(schema)
 
     def _continue(
         self, asked: CompletionRequest, prompt: EncodedPrompt

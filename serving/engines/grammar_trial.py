@@ -42,8 +42,8 @@ def try_grammar(grammar: str) -> str:
     """What is wrong with a grammar of llguidance's; empty where it compiles within the limits."""
     try:
         tried = subprocess.run(
-            # Isolated: a module of the folder could not pass for the library.
-            [sys.executable, "-I", __file__],
+            # Without `-P` the modules beside this one would pass for libraries of their names.
+            [sys.executable, "-P", __file__],
             input=grammar.encode(),
             capture_output=True,
             timeout=_SECONDS,

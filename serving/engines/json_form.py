@@ -11,7 +11,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pipelines.models.chat import ChatEncoder
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     import torch
     from llguidance import LLMatcher, LLTokenizer
 
-# Compiled schemas that are kept: a program sends the same one again and again.
-_MOST_KEPT = 32
 # White space between two parts of JSON has an end: a weak model would write nothing else.
 _OPTIONS = {"whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,16}"}
 # Characters of a schema as JSON, and words of which a few may take minutes.
@@ -50,10 +48,8 @@ class JsonForms:
     def __init__(self, encoder: ChatEncoder) -> None:
         self._encoder = encoder
         self._opening = threading.Lock()
-        # A refusal is not kept: it takes no longer the second time.
-        self.compile = lru_cache(maxsize=_MOST_KEPT)(self._compile)
 
-    def _compile(self, schema: str) -> "JsonForm":
+    def compile(self, schema: str) -> "JsonForm":
         """The form of a JSON Schema, given as JSON; `Refusal` where no answer can be held to it."""
         with self._opening:
             tokens = self._tokens

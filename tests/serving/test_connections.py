@@ -223,7 +223,7 @@ class _TakesItsTime:
             True,
         )
         self.submit, self.close = engine.submit, engine.close
-        self.plain_text = engine.plain_text
+        self.plain_text, self.json_form = engine.plain_text, engine.json_form
         self.may_go_on, self.has_begun = threading.Event(), threading.Event()
         self._ids = engine.prompt_ids
 

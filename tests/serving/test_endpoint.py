@@ -701,7 +701,7 @@ class _Overruns:
             True,
         )
         self.submit, self.close = engine.submit, engine.close
-        self.plain_text = engine.plain_text
+        self.plain_text, self.json_form = engine.plain_text, engine.json_form
 
     def prompt_ids(self, _: object, __: str) -> list[int]:
         return [10**6]

@@ -1,5 +1,6 @@
 """Answers that are JSON of a schema, by a model that knows nothing: whatever it writes, it fits."""
 
+import asyncio
 import json
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from serving.engines import (
 from serving.engines.json_form import JsonForms
 from serving.engines.running_answer import RunningAnswer
 from serving.engines.transformers import TransformersEngine
+from serving.kept_forms import KeptForms
 from serving.refusal import Refusal
 from tests.support.listening import Listener
 from tests.support.running_engine import Served
@@ -313,6 +315,22 @@ def likeliest_ids(form: Form, written: Sequence[int], count: int) -> set[int]:
     for token in written:
         constraint.take(token)
     return set(constraint.mask(torch.zeros(count)).isfinite().nonzero()[:, 0].tolist())
+
+
+def test_the_forms_of_the_latest_schemas_are_kept(engine: Engine) -> None:
+    schemas = [json.dumps({"const": number}) for number in range(40)]
+
+    async def made() -> list[Form]:
+        kept = KeptForms(engine)
+        first = await kept.of_json(schemas[0])
+        same = await kept.of_json(schemas[0])
+        for schema in schemas[1:]:
+            await kept.of_json(schema)
+        return [first, same, await kept.of_json(schemas[0])]
+
+    first, same, anew = asyncio.run(made())
+    assert first is same
+    assert anew is not first
 
 
 def test_control_tokens_are_never_allowed_but_for_the_end(
