@@ -53,6 +53,7 @@ class Additions:
         """The answer to a request, with everything around it."""
         exchange = exchange_of(request.scope)
         exchange.model = call.model
+        exchange.answer_form = call.answer_form
         response = forward(call, lanes)
         # Its texts are turns of a conversation.
         if self.fallback is not None and call.path == CHAT:

@@ -19,6 +19,8 @@ _PARSE: Mapping[str, Callable[[bytes], GenerationFields]] = {
     COMPLETIONS: parse_completion,
 }
 
+_JSON_FORMS = ("json_object", "json_schema")
+
 
 class _ModelField(BaseModel):
     """As much of a body as the endpoint itself needs; the engine reads all of it."""
@@ -27,6 +29,7 @@ class _ModelField(BaseModel):
 
     model: str
     user: Any = None
+    response_format: Any = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Call:
     path: str = CHAT
     # Whose request it is, by the id of an API key; empty: nobody's.
     tenant: str = ""
+    # What the answer is held to, by the type of `response_format`.
+    answer_form: str = "text"
 
     @classmethod
     def read(
@@ -71,6 +76,7 @@ class Call:
             user,
             path,
             tenant,
+            _form_of(fields.response_format),
         )
 
     def for_target(self, target: Target) -> EngineRequest:
@@ -82,3 +88,11 @@ class Call:
         fields = json.loads(self.body)
         fields["model"] = target.model
         return EngineRequest("POST", self.path, json.dumps(fields).encode())
+
+
+def _form_of(response_format: Any) -> str:
+    """Which form a request names; one that there is not is refused by the engine."""
+    wanted = None
+    if isinstance(response_format, dict):
+        wanted = response_format.get("type")
+    return wanted if wanted in _JSON_FORMS else "text"

@@ -34,6 +34,8 @@ class Exchange:
         ]
         # As the client named it: no label before somebody has looked whether it is released.
         self.model = ""
+        # What the answer was held to, by the type of `response_format`.
+        self.answer_form = "text"
         # The body as the engine sees it; kept only where `keeps_texts`.
         self.request = b""
         self.keeps_texts = False

@@ -93,7 +93,19 @@ def read_parquet(paths: Iterable[Path], columns: Mapping[str, Kind]) -> list[Any
     import pyarrow.parquet as pq
 
     schema = _schema_of(columns)
-    return [pq.ParquetFile(path).read().cast(schema) for path in paths]
+    tables = [pq.ParquetFile(path).read() for path in paths]
+    return [_with_columns(table, schema) for table in tables]
+
+
+def _with_columns(table: Any, schema: Any) -> Any:
+    """The table with the columns of a schema; one that it is too old for holds nothing."""
+    import pyarrow as pa
+
+    for field in schema:
+        if field.name not in table.column_names:
+            empty = pa.nulls(table.num_rows, field.type)
+            table = table.append_column(field, empty)
+    return table.select(schema.names).cast(schema)
 
 
 def joined(tables: list[Any], columns: Mapping[str, Kind]) -> Any:

@@ -27,6 +27,7 @@ def completed(
         }
     )
     exchange.model = model
+    exchange.answer_form = "json_object"
     messages = [{"role": "user", "content": text}]
     exchange.request = json.dumps({"model": model, "messages": messages}).encode()
     exchange.actions["response.email.mask"] += 2

@@ -11,19 +11,21 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message
 
 from core.errors import ServingError
 from serving.endpoint import guarding
 from serving.endpoint.additions import Additions, open_additions
+from serving.endpoint.call import Call
 from serving.endpoint.fallback import Fallback, FallbackRules
 from serving.endpoint.guarding import Guardrails
 from serving.endpoint.handoff import Handoff
-from serving.endpoint.lanes import Branch, Lane, Target
+from serving.endpoint.lanes import Branch, Lane, Lanes, Target
 from serving.endpoint.rules import EndpointRules, read_rules
 from serving.guardrails.rules import GuardRules
-from serving.observing.exchange import Exchange
+from serving.observing.exchange import KEY, Exchange
 from serving.observing.figures import Source
 from serving.observing.observer import Observer
 from serving.paths import CHAT
@@ -357,6 +359,28 @@ def test_no_text_stands_in_for_json() -> None:
                 assert answer.status_code == 200
 
     run(test)
+
+
+@pytest.mark.parametrize(
+    ("given", "form"),
+    [
+        (None, "text"),
+        ({"type": "text"}, "text"),
+        ({"type": "json_object"}, "json_object"),
+        ({"type": "json_schema", "json_schema": {}}, "json_schema"),
+        # The engine refuses these.
+        ({"type": ["json_object"]}, "text"),
+        ("json_object", "text"),
+    ],
+)
+def test_what_an_answer_was_held_to_is_noted(given: Any, form: str) -> None:
+    body = {"model": MODEL, "response_format": given}
+    call = Call.read(json.dumps(body).encode(), 0.0)
+    scope = {"type": "http", "method": "POST", "path": CHAT, "headers": []}
+    exchange = Exchange(scope)
+    request = Request({**scope, KEY: exchange})
+    additions().around(request, call, Lanes({}), lambda *_: Response())
+    assert exchange.answer_form == form
 
 
 def test_by_itself_there_is_no_chain_and_wrong_requests_stay_wrong() -> None:

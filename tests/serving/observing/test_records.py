@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from serving.feedback_schema import Rating
@@ -96,9 +97,19 @@ def test_a_request_is_kept_without_texts_unless_somebody_asks(tmp_path: Path) ->
     assert (one["prompt_tokens"], one["completion_tokens"]) == (5, 7)
     assert (one["prompt"], one["answer"]) == (None, None)
     assert one["guardrails"] == ["response.email.mask:2"]
+    assert one["answer_form"] == "json_object"
     assert one["time"].tzinfo is not None
     # What is not released is somebody's own text.
     assert other["model"] == ""
+
+
+def test_records_from_before_a_column_was_added_are_read(tmp_path: Path) -> None:
+    observed(tmp_path, RequestRecordRules())
+    (file,) = kept(records_folder(tmp_path) / "requests")
+    older = pq.read_table(file).drop_columns(["answer_form"])
+    pq.write_table(older, file)
+    one, _ = read_requests(tmp_path).to_pylist()
+    assert (one["answer_form"], one["model"]) == (None, "m")
 
 
 def test_texts_are_kept_masked_alone(tmp_path: Path) -> None:
