@@ -120,6 +120,30 @@ def test_a_request_that_is_repeated_is_answered_from_memory_and_says_so(
     assert other.headers["x-assay-cache"] == "miss"
 
 
+def test_json_comes_through_the_endpoint_and_is_kept_for_its_own_schema(
+    running: Running,
+) -> None:
+    def ask(*names: str) -> httpx.Response:
+        properties = {name: {"type": "boolean"} for name in names}
+        schema = {"type": "object", "properties": properties, "required": names}
+        closed = {**schema, "additionalProperties": False}
+        described = {"name": "switches", "schema": closed, "strict": True}
+        form = {"type": "json_schema", "json_schema": described}
+        return running.ask(max_tokens=200, response_format=form)
+
+    answers = [ask("a", "b"), ask("b", "a"), ask("a", "b")]
+    kept = [each.headers["x-assay-cache"] for each in answers]
+    assert kept == ["miss", "miss", "hit"]
+    texts = [each.json()["choices"][0]["message"]["content"] for each in answers]
+    assert [list(json.loads(text)) for text in texts] == [
+        ["a", "b"],
+        ["b", "a"],
+        ["a", "b"],
+    ]
+    refused = running.ask(response_format={"type": "grammar"})
+    assert refused.json()["error"]["param"] == "response_format"
+
+
 def test_what_is_refused_is_not_kept(running: Running) -> None:
     for _ in range(2):
         refused = running.ask(max_tokens=0)
