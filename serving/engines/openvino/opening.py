@@ -15,6 +15,7 @@ from serving.engines.openvino.trace import record
 from serving.engines.openvino.weights import WeightsFile
 from serving.engines.row_model import Part, Rows
 from serving.engines.slot_model import Trial, are_alike, do_nothing
+from serving.engines.slots import HeadShape
 from serving.log import say
 
 # How configurations count experts.
@@ -35,8 +36,7 @@ def open_openvino(language: LanguageModel, *, has_adapter: bool) -> Rows[PagedSl
     _check_kind(language)
     long = min(_LONG, language.context_tokens)
     trial = Trial.of(language, short=min(_SHORT, long - 1), long=long)
-    with torch.inference_mode():
-        _, shapes = trial.compute_alone(language)
+    shapes = _shapes(language)
     weights = _move_weights(language)
     recorded = record(language.model, shapes)
     compiled = compile_recorded(recorded, torch.get_num_threads())
@@ -58,13 +58,23 @@ def check_rows(
     it: transformers may have to serve it then.
     """
     loaded = AdapterSwitch(language.model, has_adapter=has_adapter)
+    # Without an adapter both are the base.
+    states = (False, True) if has_adapter else (True,)
     try:
-        for on in (False, True):
+        for on in states:
             loaded.turn(on=on)
             rows.switch.turn(on=on)
             _check_logits(language, trial, rows)
     finally:
         loaded.turn(on=True)
+
+
+def _shapes(language: LanguageModel) -> list[tuple[HeadShape, HeadShape]]:
+    """What each layer keeps for one token, seen in as few of them as there can be."""
+    fewest = Trial.of(language, short=1, long=2)
+    with torch.inference_mode():
+        _, shapes = fewest.compute_alone(language)
+    return shapes
 
 
 def _compute_once(rows: Rows[PagedSlots], longest: int) -> None:
