@@ -227,7 +227,7 @@ def test_a_canary_compares_processes_of_one_engine(
             package_sha256=home.digests["2"],
             spec=home.specs["2"],
             known_answers_share=1,
-            canary=CanaryPlan(baseline=has_baseline),
+            canary=CanaryPlan(weights=(50,), baseline=has_baseline),
         )
         begin_release(open_ledger(home.path), release)
         # What serves, the candidate, and perhaps a baseline.
