@@ -7,8 +7,7 @@ import pytest
 from core.files import write_text
 from pipelines.models.batching import Batching
 from pipelines.values.serving_spec import ServingSpec
-from serving.engines import OPENVINO, TRANSFORMERS, GenerationRequest
-from serving.engines.openvino.library import NotTaken
+from serving.engines import OPENVINO, TRANSFORMERS, GenerationRequest, NotTaken
 from serving.engines.openvino.opening import open_openvino
 from serving.engines.transformers import TransformersEngine
 from serving.load import EngineConfig, load_engine

@@ -96,9 +96,9 @@ def test_an_answer_without_finite_numbers_is_none(logprob: float | None) -> None
 
 
 @pytest.mark.ci
-@pytest.mark.parametrize("killed", ["owner", "server"])
+@pytest.mark.parametrize("ended", ["owner", "server", "guard"])
 def test_a_server_ends_with_its_owner_and_what_it_started_ends_with_it(
-    tmp_path: Path, killed: str
+    tmp_path: Path, ended: str
 ) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
@@ -120,8 +120,10 @@ def test_a_server_ends_with_its_owner_and_what_it_started_ends_with_it(
         processes = children_of(owner.pid, recursive=True)
         [its_guard] = children_of(owner.pid)
         [server] = children_of(its_guard.pid)
-        target = {"owner": owner.pid, "server": server.pid}[killed]
-        os.kill(target, signal.SIGKILL)
+        pids = {"owner": owner.pid, "server": server.pid, "guard": its_guard.pid}
+        # To a guard as Ctrl-C and `timeout` send it to a whole group.
+        number = signal.SIGTERM if ended == "guard" else signal.SIGKILL
+        os.kill(pids[ended], number)
         wait_until(lambda: {state_of(each.pid) for each in processes} == ENDED)
         assert not folder.exists()
     finally:

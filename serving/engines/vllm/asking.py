@@ -83,7 +83,7 @@ class Question:
         if self.seed is None:
             return secrets.randbits(_SEED_BITS)
         # To it, -1 means none.
-        return self.seed % 2**_SEED_BITS
+        return self.seed % (1 << _SEED_BITS)
 
 
 def open_client(address: Address) -> httpx.AsyncClient:

@@ -19,8 +19,12 @@ import time
 _STDIN = 0
 # For the server to end its own processes and to give back their shared memory.
 _SECONDS_TO_END = 10.0
+# For what the server started to end by itself once the server has.
+_SECONDS_TO_FOLLOW = 3.0
+_SECONDS_BETWEEN_LOOKS = 0.05
 # Of prctl(2): the signal with which the kernel ends a process when its parent ends.
 _PR_SET_PDEATHSIG = 1
+_ASKS_TO_END = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def main() -> int:
@@ -34,9 +38,13 @@ def main() -> int:
         start_new_session=True,
         preexec_fn=_end_with_parent,  # noqa: PLW1509 - no other thread runs yet
     )
+    # By default they would end this process at once, and leave what the server started.
+    for number in _ASKS_TO_END:
+        signal.signal(number, lambda *_: server.terminate())
     waiting = threading.Thread(target=_end_with_owner, args=(server,), daemon=True)
     waiting.start()
     code = server.wait()
+    _wait_for_group(server)
     _kill_group(server)
     shutil.rmtree(folder, ignore_errors=True)
     return code
@@ -48,6 +56,15 @@ def _end_with_owner(server: "subprocess.Popen[bytes]") -> None:
     server.terminate()
     time.sleep(_SECONDS_TO_END)
     _kill_group(server)
+
+
+def _wait_for_group(server: "subprocess.Popen[bytes]") -> None:
+    """Its last process gives shared memory back."""
+    deadline = time.monotonic() + _SECONDS_TO_FOLLOW
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(server.pid, 0)
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
 def _kill_group(server: "subprocess.Popen[bytes]") -> None:

@@ -160,12 +160,13 @@ def _compute_expected(
     different = dict.fromkeys(names.values())
     switch = AdapterSwitch(language.model, has_adapter=len(different) > 1)
     expected = []
-    shapes = []
+    per_token = 0
     try:
         with torch.inference_mode():
             for name in different:
                 switch.turn(on=name != base_name)
                 logits, shapes = trial.compute_alone(language)
+                per_token = sum(head.bytes for pair in shapes for head in pair)
                 both = logits.log_softmax(-1).cpu()
                 for row, logarithms in zip(rows, both, strict=True):
                     expected.append(Expected(name, row, logarithms))
@@ -175,7 +176,6 @@ def _compute_expected(
         raise NotTaken(f"its forward gives no keys and values ({kind})") from error
     finally:
         switch.turn(on=True)
-    per_token = sum(head.bytes for pair in shapes for head in pair)
     return tuple(expected), per_token
 
 
@@ -189,27 +189,27 @@ async def _check(
     dtype = getattr(torch, precision)
     async with open_client(server.address) as client:
         for _ in range(_ROUNDS):
-            asking = [_compare(client, each, dtype) for each in expected]
+            asking = [_compare(server, client, each, dtype) for each in expected]
             await asyncio.gather(*asking)
 
 
 async def _compare(
-    client: httpx.AsyncClient, expected: Expected, dtype: torch.dtype
+    server: Server, client: httpx.AsyncClient, expected: Expected, dtype: torch.dtype
 ) -> None:
     count = min(MOST_LOGPROBS, len(expected.logarithms))
     question = Question(expected.name, expected.row, _TOKENS, top_logprobs=count)
-    first = None
     try:
         async with aclosing(ask(client, question)) as tokens:
-            async for token in tokens:
-                first = first or token
-    except httpx.HTTPError as error:
+            answer = [token async for token in tokens]
+    except (httpx.HTTPError, ServingError) as error:
+        kind = type(error).__name__
         raise ServingError(
-            f"its server ended on a first answer ({type(error).__name__})"
+            server.fault or f"its server did not give a first answer ({kind})"
         ) from error
-    if first is None:
+    if not answer:
         raise ServingError("its server gave an empty answer")
-    ids = [number for number, _ in first.top]
-    computed = torch.tensor([logarithm for _, logarithm in first.top])
+    top = answer[0].top
+    ids = [number for number, _ in top]
+    computed = torch.tensor([logarithm for _, logarithm in top])
     if not are_alike(computed, expected.logarithms[ids], dtype):
         raise ServingError("it computes other probabilities than the model itself")

@@ -44,8 +44,8 @@ class Server:
             raise NotTaken(f"{path} is too long for a socket: set TMPDIR to /tmp")
         self.address = Address(path, secrets.token_urlsafe(32))
         self._order = order
-        # The first one in its log: those after it follow from it.
-        self._fault = ""
+        # The first one in its log, since those after it follow from it; empty without any.
+        self.fault = ""
         # Of libraries that end, nobody needs to read.
         self._is_closing = False
         self._process = self._start()
@@ -105,6 +105,8 @@ class Server:
             stderr=subprocess.STDOUT,
             env=self._order.environment(self.address),
             cwd=self._folder,
+            # Ctrl-C in the terminal is for this process, which ends it.
+            start_new_session=True,
         )
 
     def _client(self) -> httpx.Client:
@@ -120,7 +122,7 @@ class Server:
             self._reading.join(_SECONDS_FOR_A_LOOK)
             code = self._process.returncode
             raise ServingError(
-                self._fault or f"its server ended with code {code} before it answered"
+                self.fault or f"its server ended with code {code} before it answered"
             )
         if time.monotonic() > deadline:
             raise ServingError(
@@ -152,8 +154,8 @@ class Server:
             return
         say(f"vLLM: {line}")
         match = _FAULT.search(line)
-        if match is not None and not self._fault:
-            self._fault = match["fact"][:_LONGEST_FACT]
+        if match is not None and not self.fault:
+            self.fault = match["fact"][:_LONGEST_FACT]
 
 
 def _answers(client: httpx.Client) -> bool:

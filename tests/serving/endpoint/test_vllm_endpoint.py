@@ -71,6 +71,9 @@ def test_a_release_that_vllm_answers_comes_back_whichever_of_its_processes_is_ki
 
         second = running.engine_of(package)
         processes = below(second)
+        [guard] = children_of(second.pid)
+        # Together, so that nothing of ours is left that could end the others.
+        os.kill(guard.pid, signal.SIGKILL)
         running.kill_engine_of(package)
         wait_until(lambda: are_gone(processes))
         wait_until(comes_back)
