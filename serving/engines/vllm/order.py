@@ -114,6 +114,8 @@ class ServerOrder:
             TOKEN: address.token,
             "PYTHONPATH": str(_INSIDE),
             "OMP_NUM_THREADS": str(self.threads),
+            # Threads that spin while they wait take the processor from those that compute.
+            "OMP_WAIT_POLICY": "PASSIVE",
             # Bound to cores, two engines would share some while others have no work.
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "VLLM_LOGGING_LEVEL": "ERROR",

@@ -20,8 +20,8 @@ from serving.engines.vllm.order import Address, ServerOrder
 from serving.log import say
 
 _GUARD = Path(__file__).with_name("guard.py")
-# The endpoint itself waits less for an engine.
-_SECONDS_TO_START = 900.0
+# Of the 240 that the endpoint gives an engine: transformers needs the rest, where it must serve.
+_SECONDS_TO_START = 180.0
 _SECONDS_BETWEEN_LOOKS = 0.2
 _SECONDS_FOR_A_LOOK = 10.0
 # The guard ends it by force before.
