@@ -20,6 +20,8 @@ from registry.ledger.entries import (
     OriginSeen,
     PublicKey,
     Received,
+    ReleaseCompleted,
+    ReleaseSwitched,
     Revoked,
     body_document,
     canonical_time,
@@ -362,6 +364,18 @@ def test_what_a_stolen_key_registered_or_judged_stays(chain: Chain) -> None:
         fit(chain)
 
 
+def test_what_a_stolen_key_judged_stays_whoever_registered_it() -> None:
+    chain = Chain()
+    chain.add(registered())
+    own, stolen = chain.key, second_key(chain)
+    chain.key = stolen
+    chain.add(verdict(2))
+    chain.key = own
+    chain.add(revoked_key(stolen.public.key_id, is_compromised=True))
+    with pytest.raises(TransferRefused, match="entry 4 is signed by key"):
+        fit(chain)
+
+
 # The version as its origin vouches for it.
 
 
@@ -424,12 +438,31 @@ def test_the_block_that_confirmed_it_there_comes_along(
 
 
 def test_who_released_it_there_is_named(chain: Chain, files: Files) -> None:
-    from registry.ledger.entries import ReleaseCompleted, ReleaseSwitched
-
     chain.add(begun(3))
     at = chain.last
     chain.add(ReleaseSwitched(begun=at), ReleaseCompleted(begun=at))
     assert entry_of(vouched(chain, files), "5", None).released_by == "rita"
+
+
+def test_what_was_said_and_done_of_other_bytes_of_that_number_stays_behind(
+    files: Files,
+) -> None:
+    chain = Chain()
+    bytes_before = {"package_sha256": package("8")}
+    chain.add(registered().model_copy(update=bytes_before))
+    chain.add(verdict(2).model_copy(update=bytes_before))
+    approval = Approved(
+        **BY, account="mlflow:olga", model=MODEL, version="1", **bytes_before
+    )
+    beginning = begun(3)
+    release = beginning.release.model_copy(update=bytes_before)
+    chain.add(approval, beginning.model_copy(update={"release": release}))
+    at = chain.last
+    chain.add(ReleaseSwitched(begun=at), ReleaseCompleted(begun=at))
+    # MLflow was lost, and the number was given again.
+    chain.add(registered(), verdict(chain.last + 1))
+    entry = entry_of(vouched(chain, files), "5", None)
+    assert (entry.approvals, entry.released_by) == ((), None)
 
 
 def test_an_entry_holds_no_endless_list_of_approvals(
