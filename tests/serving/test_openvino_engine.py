@@ -260,6 +260,18 @@ def test_a_slot_that_is_cleared_holds_zeros_and_the_others_what_they_held() -> N
 
 
 @pytest.mark.ci
+def test_rotary_positions_are_one_operation(served: Served) -> None:
+    """Written out they are nine, of which each takes the time to begin it."""
+    language = load(served, None)
+    _, shapes = Trial.of(language, short=2, long=3).compute_alone(language)
+    compiled = compile_recorded(record(language.model, shapes), threads=1)
+    computed = compiled.get_runtime_model().get_ops()
+    kinds = [operation.get_rt_info()["layerType"] for operation in computed]
+    # Of queries and of keys in each layer.
+    assert kinds.count("RoPE") == 2 * len(shapes)
+
+
+@pytest.mark.ci
 def test_another_precision_is_left_to_transformers(served: Served) -> None:
     language = load(served, None)
     with pytest.raises(NotTaken, match="float32, not bfloat16"):

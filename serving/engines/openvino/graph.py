@@ -37,6 +37,7 @@ def compile_recorded(recorded: Recorded, threads: int) -> Any:
         model = _convert(openvino, recorded)
         _keep_past_as_state(openvino, model, recorded.shapes)
         _page_attention(model)
+        _write_numbers(openvino, model)
         compiled = openvino.Core().compile_model(
             model,
             "CPU",
@@ -132,6 +133,22 @@ def _page_attention(model: Any) -> None:
     from openvino._offline_transformations import paged_attention_transformation
 
     paged_attention_transformation(model)
+
+
+def _write_numbers(openvino: Any, model: Any) -> None:
+    """Write a number that is converted to float32 as what it becomes.
+
+    Rotary positions hold such a -1. OpenVINO computes them in one operation instead of nine, but
+    recognises them by the number itself.
+    """
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "Convert":
+            continue
+        source = node.input_value(0).get_node()
+        is_number = source.get_type_name() == "Constant" and source.data.size == 1
+        if is_number and node.get_output_element_type(0) == openvino.Type.f32:
+            number = openvino.opset13.constant(source.data.astype("float32"))
+            node.output(0).replace(number.output(0))
 
 
 def _check_inputs(compiled: Any) -> None:
