@@ -134,7 +134,7 @@ def test_a_candidate_that_is_three_times_slower_is_aborted() -> None:
         async with site(50) as here:
             # Answers come in bursts here, and there are no minutes to wait.
             here.watch.candidate.apart = here.watch.baseline.apart = 0.0
-            here.baseline.seconds, here.candidate.seconds = 0.03, 0.09
+            here.baseline.seconds, here.candidate.seconds = 0.06, 0.18
             await asyncio.gather(*(here.ask_many(10) for _ in range(12)))
             assert here.worse() == {"latency", "first_token"}
 
