@@ -128,7 +128,7 @@ def test_where_scored_answers_do_not_come_back_what_answers_stays(home: Home) ->
         assert running.log.read_text().count("is started beside") == 1
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.usefixtures("wanted")
 def test_a_library_that_ends_its_process_leaves_the_release_to_what_answers(
     home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -144,7 +144,7 @@ def test_a_library_that_ends_its_process_leaves_the_release_to_what_answers(
         assert running.computed_by() == SCORING
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.usefixtures("wanted")
 def test_a_base_that_openvino_does_not_take_stays_and_the_log_says_why(
     home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -198,7 +198,7 @@ def test_a_release_on_its_way_ends_the_process_that_was_to_take_over(
         assert str(home.package("2")) in words_of(end[0])
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.usefixtures("wanted")
 def test_during_a_freeze_nothing_is_taken_over(home: Home) -> None:
     home.switch(home.begin("1"))
@@ -212,7 +212,7 @@ def test_during_a_freeze_nothing_is_taken_over(home: Home) -> None:
     assert "its process of openvino was ended again" in running.log.read_text()
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.usefixtures("wanted")
 @pytest.mark.parametrize("has_baseline", [True, False])
 def test_a_canary_compares_processes_of_one_engine(
@@ -258,7 +258,7 @@ def test_the_next_endpoint_takes_over_what_had_taken_over(home: Home) -> None:
         assert again.ask().status_code == 200
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.usefixtures("wanted")
 def test_an_endpoint_that_ends_leaves_no_process_that_was_to_take_over(
     home: Home,
