@@ -1,6 +1,6 @@
 """How many tokens a second the engine serves.
 
-`python -m benchmarks.serve [--short] [--home DIR] [--engine openvino]`
+`python -m benchmarks.serve [--short] [--home DIR] [--engine transformers]`
 
 The peers serve the same weights (SmolLM2-135M in float32) with the same threads to the same
 clients: `transformers serve --continuous-batching`, and llama.cpp's server from xllamacpp. All
@@ -11,7 +11,7 @@ servers are loaded at once, and one at a time is asked: the order changes with e
 - Resident memory of the server after the last round.
 
 The clients run on the same processor. The servers are asked directly, without Assay's endpoint in
-front of its engine.
+front of its engine. The engine is the one that answers in the end: OpenVINO, where it is installed.
 
 Goals: at least twice the better peer's tokens a second at 16 clients, no fewer than it at one, and
 at 4 clients a median time to the first text that is no longer than either's.
@@ -35,6 +35,8 @@ from benchmarks.chat_servers import (
     wait_until_answers,
 )
 from benchmarks.site import print_result
+from core.settings import Settings
+from serving.endpoint.engine_choice import choose_engines
 from serving.load import ENGINES
 
 CLIENTS = (1, 4, 16)
@@ -93,8 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--engine",
         choices=ENGINES,
-        default=ENGINES[0],
-        help="what Assay's engine computes by (default: transformers)",
+        default=choose_engines(Settings()).lasting,
+        help="what Assay's engine computes by (default: what lasts in an endpoint here)",
     )
     return parser
 
