@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -257,6 +258,20 @@ def test_a_slot_that_is_cleared_holds_zeros_and_the_others_what_they_held() -> N
     slots.clear(1)
     assert np.isnan(buffer[0]).all()
     assert not buffer[1].any()
+
+
+@pytest.mark.ci
+def test_without_a_place_for_a_file_of_weights_they_stay_in_memory_and_it_serves(
+    served: Served,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    language = load(served, None)
+    with monkeypatch.context() as patched:
+        patched.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+        open_openvino(language, has_adapter=False)
+    assert "The weights stay in memory twice" in capfd.readouterr().err
 
 
 @pytest.mark.ci
