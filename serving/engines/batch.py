@@ -177,18 +177,31 @@ class Batch(Generic[SlotsT]):
 
     def _compute_apart(self, parts: Sequence[Part]) -> list["torch.Tensor | Exception"]:
         """The same, one row after the other: its logits, or what it failed with."""
-        results: list[torch.Tensor | Exception] = []
-        waiting = [replace(part, tokens=()) for part in parts]
-        for slot, part in enumerate(parts):
-            before, after = waiting[:slot], waiting[slot + 1 :]
-            alone = [*before, part, *after]
-            try:
-                logits = self._model.compute(self._slots, alone, self.write)
-                # The next forward writes into the same memory.
-                results.append(logits[slot].clone())
-            except FAULTS as error:
-                results.append(error)
+        results = []
+        # The last one first: a forward may write into those before it, from their `start` on, and
+        # what they compute after it stands there then.
+        for part in reversed(parts):
+            computed = self._compute_alone(part, parts)
+            results.append(computed)
+        results.reverse()
         return results
+
+    def _compute_alone(
+        self, part: Part, parts: Sequence[Part]
+    ) -> "torch.Tensor | Exception":
+        import torch
+
+        # It waits as the others do.
+        if not part.tokens:
+            return torch.empty(0)
+        alone = [replace(other, tokens=()) for other in parts]
+        alone[part.slot] = part
+        try:
+            logits = self._model.compute(self._slots, alone, self.write)
+        except FAULTS as error:
+            return error
+        # A copy: the next forward writes into the same memory.
+        return logits[part.slot].clone()
 
     def _take(
         self, parts: Sequence[Part], computed: Sequence["torch.Tensor | Exception"]

@@ -1,0 +1,93 @@
+"""What goes wrong with one answer of a batch leaves the others as they would be alone."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+
+from pipelines.models.language_model import (
+    LanguageModel,
+    generate,
+    load_language_model,
+)
+from serving.engines import Event, GenerationRequest
+from serving.engines.batch import Batch
+from serving.engines.row_model import Part
+from serving.engines.running_answer import RunningAnswer
+from serving.engines.slot_model import SlotModel, open_slots
+from serving.engines.slots import Slots
+from tests.support.running_engine import Served
+from tests.support.tiny import CHAT_TEMPLATE
+
+NEW_TOKENS = 10
+
+
+@pytest.fixture
+def language(served: Served) -> LanguageModel:
+    """The tiny base, which a test may break."""
+    return load_language_model(
+        served.base, served.base_folder, CHAT_TEMPLATE, "float32", None
+    )
+
+
+class OnlyAlone(SlotModel):
+    """A model that computes one row at a time, and never nothing."""
+
+    def compute(
+        self, slots: Slots, parts: Sequence[Part], meanwhile: Callable[[], None]
+    ) -> Sequence[torch.Tensor]:
+        computed = [part for part in parts if part.tokens]
+        if len(computed) != 1:
+            raise RuntimeError("no two rows, and no none")
+        return super().compute(slots, parts, meanwhile)
+
+
+class Rows:
+    """A batch of the tiny base, its slots, and which of its answers failed."""
+
+    def __init__(self, language: LanguageModel, *, only_alone: bool = False) -> None:
+        opened = open_slots(language)
+        assert opened is not None
+        model, self.slots = opened
+        if only_alone:
+            model = OnlyAlone(language.model, language.device, torch.float32)
+        self.failed: list[RunningAnswer] = []
+        self._encoder = language.encoder
+        self.batch = Batch(model, self.slots, language.encoder, self._note)
+
+    def begin(self, request: GenerationRequest) -> tuple[RunningAnswer, list[Event]]:
+        events: list[Event] = []
+        answer = RunningAnswer(request, events.append, self._encoder)
+        self.batch.add(answer)
+        return answer, events
+
+    def advance(self, meanwhile: Callable[[], None] | None = None) -> None:
+        with torch.inference_mode():
+            self.batch.advance(meanwhile or self.batch.write)
+
+    def tokens(self) -> list[list[int]]:
+        return [row.tokens for row in self.batch._rows]
+
+    def _note(self, answer: RunningAnswer, _: Exception) -> None:
+        self.failed.append(answer)
+
+
+SHORT = [(5, 6, 7), (9, 8, 7, 6), (5, 6)]
+# The last two wait, since the one before them is as long as is read at once.
+WAITING = [(5, 6, 7), tuple(range(20, 200)), tuple(range(30, 100)), (9, 8, 7, 6)]
+
+
+@pytest.mark.parametrize("prompts", [SHORT, WAITING], ids=["short", "waiting"])
+def test_rows_that_are_computed_apart_are_what_they_would_be_alone(
+    language: LanguageModel, prompts: list[tuple[int, ...]]
+) -> None:
+    rows = Rows(language, only_alone=True)
+    for prompt in prompts:
+        rows.begin(GenerationRequest("tiny", prompt, NEW_TOKENS))
+    tokens = rows.tokens()
+    while len(rows.batch):
+        rows.advance()
+    assert rows.failed == []
+    answers = generate(language, prompts, max_new_tokens=NEW_TOKENS, batch_size=1)
+    for prompt, said, answer in zip(prompts, tokens, answers, strict=True):
+        assert said[len(prompt) :] == list(answer.ids)
