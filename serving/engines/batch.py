@@ -233,8 +233,7 @@ class Batch(Generic[SlotsT]):
         for row in tuple(self._rows):
             answer = row.answer
             if answer.is_over:
-                # Nobody saw yet whether its prompt gives finite numbers.
-                if row.is_reading:
+                if not row.is_checked:
                     self._clear(row)
                 self._remove(row)
                 answer.finish()

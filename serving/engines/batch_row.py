@@ -24,6 +24,9 @@ class Row:
     tokens: list[int]
     # How many of them are in the slot.
     computed: int = 0
+    # Whether a token was chosen behind all that is in the slot: until then nobody has seen that
+    # it is finite.
+    is_checked: bool = False
     prompt_scores: list[TokenScore] = field(default_factory=list)
     guesses: Guesses = field(default_factory=Guesses)
 
@@ -55,6 +58,7 @@ class Row:
 
     def take(self, part: Part, logits: "torch.Tensor", encoder: ChatEncoder) -> None:
         """Go on by what was computed: logits of shape (kept tokens, vocabulary)."""
+        self.is_checked = False
         if not self.is_reading:
             self._take_guessed(part, logits)
             return
@@ -82,6 +86,7 @@ class Row:
     def _take_next(self, logits: "torch.Tensor") -> None:
         token = self.answer.take(logits)
         self.tokens.append(token)
+        self.is_checked = True
 
     def _guess(self, most: int) -> Sequence[int]:
         request = self.answer.request

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 # Under it a logit divided by the temperature is too large for float32, and a probability is none.
 _LOWEST_TEMPERATURE = 1e-30
+_NOT_FINITE = "The model computed logits that are not finite."
 
 
 class TokenChooser:
@@ -67,9 +68,11 @@ def score_token(
     """A token with the logarithm of its probability, and the `count` likeliest in its place.
 
     By the model's own distribution, before temperature, `top_p` and the form of the answer: logits
-    in float32 of shape (vocabulary,).
+    in float32 of shape (vocabulary,). `ValueError` where they are not finite.
     """
     logarithms = logits.log_softmax(-1)
+    if bool(logarithms[token].isnan()):
+        raise ValueError(_NOT_FINITE)
     likeliest = logarithms.topk(count)
     ids = likeliest.indices.tolist()
     values = likeliest.values.tolist()
@@ -93,7 +96,7 @@ def _find_likeliest(logits: "torch.Tensor") -> int:
     # That of a NaN, where there is one.
     likeliest = int(values.argmax())
     if not math.isfinite(values[likeliest]):
-        raise ValueError("The model computed logits that are not finite.")
+        raise ValueError(_NOT_FINITE)
     return likeliest
 
 

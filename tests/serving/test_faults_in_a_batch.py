@@ -10,7 +10,7 @@ from pipelines.models.language_model import (
     generate,
     load_language_model,
 )
-from serving.engines import Event, GenerationRequest
+from serving.engines import Event, Finished, GenerationRequest
 from serving.engines.batch import Batch
 from serving.engines.row_model import Part
 from serving.engines.running_answer import RunningAnswer
@@ -91,3 +91,37 @@ def test_rows_that_are_computed_apart_are_what_they_would_be_alone(
     answers = generate(language, prompts, max_new_tokens=NEW_TOKENS, batch_size=1)
     for prompt, said, answer in zip(prompts, tokens, answers, strict=True):
         assert said[len(prompt) :] == list(answer.ids)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_what_nobody_looked_at_leaves_nothing_in_its_slot(
+    language: LanguageModel, steps: int
+) -> None:
+    """Cancelled while it is computed: its prompt, or a token behind it."""
+    rows = Rows(language)
+    answer, events = rows.begin(GenerationRequest("tiny", (5, 6, 7), NEW_TOKENS))
+    for _ in range(steps):
+        rows.advance()
+    (tokens,) = rows.tokens()
+    with torch.no_grad():
+        language.model.get_input_embeddings().weight[tokens[-1]] = torch.nan
+    rows.advance(answer.cancelled.set)
+    assert isinstance(events[-1], Finished)
+    for layer in rows.slots.layers:
+        for buffer in layer.buffers:
+            assert torch.isfinite(buffer).all()
+
+
+def test_a_prompt_whose_probabilities_are_no_numbers_fails(
+    language: LanguageModel,
+) -> None:
+    rows = Rows(language)
+    with torch.no_grad():
+        language.model.get_input_embeddings().weight[9] = torch.nan
+    request = GenerationRequest(
+        "tiny", (5, 9, 7), 0, top_logprobs=1, scores_prompt=True
+    )
+    answer, events = rows.begin(request)
+    rows.advance()
+    assert rows.failed == [answer]
+    assert len(events) == 1
