@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Generic
 from pipelines.models.chat import ChatEncoder
 from serving.engines.batch_row import Row
 from serving.engines.row_model import Part, RowModel, SlotsT
-from serving.engines.running_answer import RunningAnswer
+from serving.engines.running_answer import FAULTS, RunningAnswer
 
 if TYPE_CHECKING:
     import torch
@@ -26,8 +26,6 @@ _PROMPT_TOKENS_AT_ONCE = 128
 _MOST_GUESSES, _FEW_ROWS = 4, 4
 # A shorter beginning is computed sooner than it is copied.
 _SHORTEST_SHARED = 8
-FAULTS = (RuntimeError, ValueError, IndexError)
-"""What torch raises, out of memory included; the process works on after it."""
 
 Report = Callable[[RunningAnswer, Exception], None]
 
@@ -231,12 +229,20 @@ class Batch(Generic[SlotsT]):
                 self._fail(row, fault)
         self._unwritable = []
         for row in tuple(self._rows):
-            answer = row.answer
-            if answer.is_over:
-                if not row.is_checked:
-                    self._clear(row)
-                self._remove(row)
-                answer.finish()
+            if row.answer.is_over:
+                self._finish(row)
+
+    def _finish(self, row: Row) -> None:
+        answer = row.answer
+        if not row.is_checked:
+            self._clear(row)
+        self._remove(row)
+        try:
+            answer.finish()
+        # Its last text could not be written.
+        except FAULTS as fault:
+            self._report(answer, fault)
+            answer.fail()
 
     def _fail(self, row: Row, error: Exception) -> None:
         answer = row.answer

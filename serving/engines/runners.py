@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pipelines.models.chat import ChatEncoder
 from pipelines.models.language_model import LanguageModel
 from serving.engines.adapter_switch import AdapterSwitch
-from serving.engines.batch import FAULTS, Batch, Report
+from serving.engines.batch import Batch, Report
 from serving.engines.row_model import Rows, SlotsT
-from serving.engines.running_answer import RunningAnswer
+from serving.engines.running_answer import FAULTS, RunningAnswer
 
 if TYPE_CHECKING:
     import torch
@@ -174,11 +174,10 @@ class OneByOne:
             return
         try:
             self._generate(answer)
+            answer.finish()
         except FAULTS as error:
             self._report(answer, error)
             answer.fail()
-        else:
-            answer.finish()
         self._answer = None
 
     def end_all(self, end: Callable[[RunningAnswer], None]) -> None:

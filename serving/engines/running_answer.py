@@ -2,6 +2,7 @@
 
 import threading
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 from pipelines.models.chat import ChatEncoder
@@ -23,6 +24,8 @@ from serving.text_stream import StopStrings, TokenCount
 if TYPE_CHECKING:
     import torch
 
+FAULTS = (RuntimeError, ValueError, IndexError, MemoryError)
+"""What torch and numpy raise, out of memory included; the process works on after it."""
 _NO_ANSWER = "The engine stopped in the middle of this answer. Try again."
 
 
@@ -48,6 +51,8 @@ class RunningAnswer:
         self._scores = _HeldScores()
         # Chosen, and not delivered yet.
         self._unwritten: deque[tuple[int, TokenScore | None]] = deque()
+        # While a token is written, and for good where that failed: no text follows a gap.
+        self._is_broken = False
         self._taken = 0
         self._waits_for_prompt_scores = request.scores_prompt
         self._has_ended_turn = False
@@ -123,9 +128,11 @@ class RunningAnswer:
 
     def write(self) -> None:
         """Deliver the text that is certain by the tokens that were chosen."""
-        while self._unwritten:
+        while self._unwritten and not self._is_broken:
+            self._is_broken = True
             token, score = self._unwritten.popleft()
             self._write_token(token, score)
+            self._is_broken = False
 
     def _write_token(self, token: int, score: TokenScore | None) -> None:
         text = self._text.push(token)
@@ -150,16 +157,20 @@ class RunningAnswer:
         self._end(finished)
 
     def cancel(self) -> None:
-        """Deliver that it was cancelled, with what it has so far."""
+        """Deliver that it was cancelled, with what it has so far; that it failed otherwise."""
         self.cancelled.set()
-        self.finish()
+        try:
+            self.finish()
+        except FAULTS:
+            self.fail()
 
     def fail(self, message: str = _NO_ANSWER) -> None:
         """Deliver that the engine could not finish it, or why its form made it fail.
 
-        What it has so far comes before.
+        What it has so far comes before, as far as that can be written.
         """
-        self.write()
+        with suppress(*FAULTS):
+            self.write()
         failed = self._fault or Failed(message)
         self._end(failed)
 

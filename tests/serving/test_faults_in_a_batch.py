@@ -42,6 +42,15 @@ class OnlyAlone(SlotModel):
         return super().compute(slots, parts, meanwhile)
 
 
+class FewPositions(Slots):
+    """Slots for which there is no memory beyond their first size."""
+
+    def reserve(self, slots: int, positions: int) -> bool:
+        if positions > 256:
+            raise MemoryError
+        return super().reserve(slots, positions)
+
+
 class Rows:
     """A batch of the tiny base, its slots, and which of its answers failed."""
 
@@ -125,3 +134,18 @@ def test_a_prompt_whose_probabilities_are_no_numbers_fails(
     rows.advance()
     assert rows.failed == [answer]
     assert len(events) == 1
+
+
+def test_memory_that_runs_out_fails_the_answer_that_needs_it(
+    language: LanguageModel,
+) -> None:
+    rows = Rows(language)
+    shapes = rows.slots._shapes
+    rows.batch._slots = FewPositions(shapes)
+    _, others = rows.begin(GenerationRequest("tiny", (5, 6, 7), NEW_TOKENS))
+    answer, events = rows.begin(GenerationRequest("tiny", (5,) * 300, NEW_TOKENS))
+    assert rows.failed == [answer]
+    assert len(events) == 1
+    while len(rows.batch):
+        rows.advance()
+    assert others[-1] == Finished("length", NEW_TOKENS)

@@ -63,6 +63,19 @@ class Rows:
         self.failed.append(answer)
 
 
+class Unwritable:
+    """A client that takes no text, and what else it was given."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.takes_text = False
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Piece) and not self.takes_text:
+            raise RuntimeError("no such text")
+        self.events.append(event)
+
+
 def test_the_text_of_a_token_comes_while_the_next_one_is_computed(
     language: LanguageModel, whole: str
 ) -> None:
@@ -138,3 +151,47 @@ def test_a_text_that_cannot_be_written_fails_its_own_answer_alone(
     assert rows.failed == [broken]
     assert isinstance(events[-1], Failed)
     assert others[-1] == Finished("length", NEW_TOKENS)
+
+
+def test_a_last_text_that_cannot_be_written_fails_its_own_answer_alone(
+    language: LanguageModel,
+) -> None:
+    rows = Rows(language)
+    others: list[Event] = []
+    end = Unwritable()
+    broken = rows.begin(end, replace(REQUEST, max_tokens=1))
+    rows.begin(others.append)
+    while len(rows.batch):
+        rows.advance()
+    assert rows.failed == [broken]
+    assert len(end.events) == 1
+    assert others[-1] == Finished("length", NEW_TOKENS)
+
+
+@pytest.mark.parametrize("end", [RunningAnswer.fail, RunningAnswer.cancel])
+def test_an_answer_ends_though_its_text_cannot_be_written(
+    language: LanguageModel, end: Callable[[RunningAnswer], None]
+) -> None:
+    deliver = Unwritable()
+    answer = RunningAnswer(REQUEST, deliver, language.encoder)
+    first, second = language.encoder.encode_plain("ab")
+    answer.add(first)
+    answer.add(second)
+    end(answer)
+    assert len(deliver.events) == 1
+
+
+def test_no_text_follows_one_that_could_not_be_written(
+    language: LanguageModel,
+) -> None:
+    deliver = Unwritable()
+    answer = RunningAnswer(REQUEST, deliver, language.encoder)
+    first, second = language.encoder.encode_plain("ab")
+    answer.add(first)
+    with pytest.raises(RuntimeError, match="no such text"):
+        answer.write()
+    deliver.takes_text = True
+    answer.add(second)
+    answer.write()
+    answer.fail()
+    assert len(deliver.events) == 1

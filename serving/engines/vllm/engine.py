@@ -155,6 +155,10 @@ class VllmEngine:
             task.cancel()
 
     async def _answer(self, answer: RunningAnswer) -> None:
+        await self._generate(answer)
+        answer.finish()
+
+    async def _generate(self, answer: RunningAnswer) -> None:
         request = answer.request
         # A request for no token at all.
         if answer.is_over:
@@ -193,7 +197,6 @@ class VllmEngine:
             return
         error = task.exception()
         if error is None:
-            answer.finish()
             return
         kind = type(error).__name__
         text = str(error)[:300]
