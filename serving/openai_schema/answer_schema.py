@@ -34,8 +34,7 @@ def check_answer_schema(schema: Schema) -> None:
         raise _refuse(f"has over {MOST_VALUES} values")
     references = _references_in(schema)
     parts = [schema, *(_resolve(each, schema) for each in references)]
-    if sum(_depth(part) for part in parts) > DEEPEST:
-        raise _refuse(f"has over {DEEPEST} levels, its references included")
+    _check_depth(parts)
     if _Search(schema).is_endless(schema, frozenset("#")):
         raise _refuse("requires itself inside of itself, so that no answer could end")
 
@@ -85,6 +84,15 @@ def _resolve(reference: str, schema: Schema) -> Any:
     return node
 
 
+def _check_depth(parts: Sequence[Any]) -> None:
+    levels = 0
+    for part in parts:
+        levels += _depth(part)
+        # At once: thousands of references may name the same large part.
+        if levels > DEEPEST:
+            raise _refuse(f"has over {DEEPEST} levels, its references included")
+
+
 def _depth(node: Any) -> int:
     """Levels of objects and lists."""
     depth = 0
@@ -130,6 +138,8 @@ class _Search:
         properties = node.get("properties")
         if node.get("type") == "object" and isinstance(properties, dict):
             names = _list_at(node, "required")
+            # Each is looked at, also where it leads nowhere.
+            self._left -= len(names)
             return [properties[name] for name in names if _is_key(name, properties)]
         fewest = node.get("minItems")
         if node.get("type") == "array" and isinstance(fewest, int) and fewest > 0:

@@ -1,6 +1,8 @@
 """Which JSON Schemas a request may hold: none that an engine could not stand."""
 
+import itertools
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -32,8 +34,8 @@ def chain(length: int) -> dict[str, Any]:
     return {"$ref": "#/$defs/d0", "$defs": parts}
 
 
-def nested(depth: int) -> dict[str, Any]:
-    schema: dict[str, Any] = INTEGER
+def nested(depth: int, innermost: dict[str, Any] = INTEGER) -> dict[str, Any]:
+    schema = innermost
     for _ in range(depth):
         schema = {"type": "array", "items": schema}
     return schema
@@ -119,6 +121,47 @@ def test_what_it_could_not_is_refused_at_once(
         check_answer_schema(schema)
     assert fact in str(refused.value)
     assert refused.value.param == "response_format"
+
+
+class CountedNames(list[str]):
+    """A list that counts what is read of it."""
+
+    read = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for name in super().__iter__():
+            self.read += 1
+            yield name
+
+
+def test_a_search_that_meets_many_names_again_and_again_ends() -> None:
+    names = CountedNames(["other"] * (MOST_VALUES - 300))
+    schema = doubling(14)
+    leaf = {"type": "object", "properties": {"a": INTEGER}, "required": names}
+    schema["$defs"]["d14"] = leaf
+    check_answer_schema(schema)
+    assert 0 < names.read < 50_000
+
+
+class CountedFields(dict[str, Any]):
+    """An object that counts how often it is read."""
+
+    read = 0
+
+    def values(self) -> Any:
+        self.read += 1
+        return super().values()
+
+
+def test_a_part_under_many_names_is_not_measured_for_each_of_them() -> None:
+    """In a reference `~` and `~0` are the same letter."""
+    spellings = ["".join(each) for each in itertools.product(["~", "~0"], repeat=8)]
+    bottom = CountedFields(type="integer")
+    deep = nested(30, bottom)
+    references = [{"$ref": f"#/{spelling}"} for spelling in spellings]
+    with pytest.raises(Refusal, match="levels"):
+        check_answer_schema({"~" * 8: deep, "anyOf": references})
+    assert 0 < bottom.read < 20
 
 
 def asked(**response_format: Any) -> bytes:
