@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +24,8 @@ from serving.engines.openvino.graph import compile_recorded
 from serving.engines.openvino.opening import check_rows, open_openvino
 from serving.engines.openvino.paged import BlockShape, PagedSlots, open_paged
 from serving.engines.openvino.trace import record
-from serving.engines.row_model import Rows
-from serving.engines.slot_model import Trial
+from serving.engines.row_model import Part, Rows
+from serving.engines.slot_model import Trial, do_nothing
 from serving.engines.transformers import TransformersEngine
 from serving.load import load_engine
 from tests.support.listening import Listener
@@ -272,6 +273,31 @@ def test_without_a_place_for_a_file_of_weights_they_stay_in_memory_and_it_serves
         patched.setattr(tempfile, "tempdir", str(tmp_path / "none"))
         open_openvino(language, has_adapter=False)
     assert "The weights stay in memory twice" in capfd.readouterr().err
+
+
+@pytest.mark.ci
+def test_the_model_lets_go_of_memory_that_is_given_back(served: Served) -> None:
+    language = load(served, None)
+    _, shapes = Trial.of(language, short=2, long=3).compute_alone(language)
+    compiled = compile_recorded(record(language.model, shapes), threads=1)
+    model, slots = open_paged(compiled, has_adapter=False)
+    part = Part(0, 0, [5, 6, 7])
+    slots.reserve(1, 3)
+    (before,) = model.compute(slots, [part], do_nothing)
+    before = before.clone()
+    slots.reserve(1, 1000)
+    model.compute(slots, [part], do_nothing)
+    held = [weakref.ref(buffer) for buffer in slots.buffers.values()]
+    # Those of another adapter's rows change nothing of it.
+    other = slots.like()
+    other.reserve(1, 1000)
+    assert other.shrink()
+    assert all(buffer() is not None for buffer in held)
+    assert slots.shrink()
+    assert all(buffer() is None for buffer in held)
+    slots.reserve(1, 3)
+    (after,) = model.compute(slots, [part], do_nothing)
+    assert torch.equal(after, before)
 
 
 @pytest.mark.ci

@@ -17,6 +17,10 @@ from serving.engines.openvino.graph import KEYS, VALUES
 from serving.engines.row_model import Part
 from serving.engines.slots import sizes_for
 
+Buffers = dict[str, np.ndarray]
+"""Keys or values of all slots by the name of their input, each as `BlockShape.zeros` makes it."""
+LetGo = Callable[[Buffers], None]
+
 
 @dataclass(frozen=True)
 class BlockShape:
@@ -41,12 +45,16 @@ class BlockShape:
 class PagedSlots:
     """The cache of a compiled model for many rows, which grows as they do."""
 
-    def __init__(self, shapes: Sequence[BlockShape]) -> None:
+    def __init__(
+        self, shapes: Sequence[BlockShape], let_go: LetGo | None = None
+    ) -> None:
+        """`let_go` has the model that computes with buffers forget them."""
         self._shapes = shapes
+        self._let_go = let_go
         self.count = 0
         self.positions = 0
         # By the name of the input; other objects after each change of size.
-        self.buffers: dict[str, np.ndarray] = {}
+        self.buffers: Buffers = {}
 
     @property
     def block(self) -> int:
@@ -60,7 +68,7 @@ class PagedSlots:
 
     def like(self) -> "PagedSlots":
         """Another one for the same model, with nothing in it."""
-        return PagedSlots(self._shapes)
+        return PagedSlots(self._shapes, self._let_go)
 
     def bytes_for(self, slots: int, positions: int) -> int:
         """Memory that `reserve` takes for that."""
@@ -106,6 +114,8 @@ class PagedSlots:
         fewest = sizes_for(1, 1)[1]
         if self.positions <= fewest:
             return False
+        if self._let_go is not None:
+            self._let_go(self.buffers)
         self.buffers = {}
         self.count = self.positions = 0
         return True
@@ -121,7 +131,7 @@ class PagedModel:
         self._names = {port.get_any_name() for port in compiled.inputs}
         self._has_adapter = has_adapter
         self._share = _share(on=has_adapter)
-        self._bound: dict[str, np.ndarray] | None = None
+        self._bound: Buffers | None = None
         # They share memory with the buffers, which are alive for as long as they are.
         self._tensors: list[Any] = []
 
@@ -148,19 +158,33 @@ class PagedModel:
         counts = [part.keep if part.tokens else 0 for part in parts]
         return torch.split(torch.from_numpy(logits), counts)
 
+    def let_go(self, buffers: Buffers) -> None:
+        """Hold these buffers no longer, so that their memory can be given back."""
+        if self._bound is not buffers:
+            return
+        # In their place it holds slots without a block.
+        for name, buffer in buffers.items():
+            nothing = buffer[:, :0].copy()
+            self._set(name, nothing)
+        del self._tensors[: len(buffers)]
+        self._bound = None
+
     def _bind(self, slots: PagedSlots) -> None:
         """Have the model read and write these buffers."""
         if self._bound is slots.buffers:
             return
-        import openvino
-
         self._tensors = []
         for name, buffer in slots.buffers.items():
-            flat = buffer.reshape(-1, *buffer.shape[2:])
-            tensor = openvino.Tensor(flat, shared_memory=True)
-            self._request.set_tensor(name, tensor)
-            self._tensors.append(tensor)
+            self._set(name, buffer)
         self._bound = slots.buffers
+
+    def _set(self, name: str, buffer: np.ndarray) -> None:
+        import openvino
+
+        flat = buffer.reshape(-1, *buffer.shape[2:])
+        tensor = openvino.Tensor(flat, shared_memory=True)
+        self._request.set_tensor(name, tensor)
+        self._tensors.append(tensor)
 
 
 def open_paged(compiled: Any, *, has_adapter: bool) -> tuple[PagedModel, PagedSlots]:
@@ -178,7 +202,8 @@ def open_paged(compiled: Any, *, has_adapter: bool) -> tuple[PagedModel, PagedSl
                     size.get_length(),
                 )
             )
-    return PagedModel(compiled, has_adapter=has_adapter), PagedSlots(shapes)
+    model = PagedModel(compiled, has_adapter=has_adapter)
+    return model, PagedSlots(shapes, model.let_go)
 
 
 def blocks_for(length: int, block: int) -> int:
