@@ -21,6 +21,8 @@ class Need:
     # The release on its way that it is compared with, by the generation at which that began: what
     # serves is loaded a second time then. 0: it is loaded to serve.
     beside: int = 0
+    # A release that is watched is compared with it: copies of requests wake no engine.
+    is_compared: bool = False
 
     def with_signer(self, ledger_state: LedgerState) -> "Need":
         """The same, with what the ledger says now of the key that signed its package."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from registry.ledger.state import ModelState
-from serving.endpoint.canary_watch import find_watched
+from serving.endpoint.canary_watch import Watched, find_watched
 from serving.endpoint.need import Need
 
 # Number of the release in the ledger, whether its adapter is loaded, and beside which release it
@@ -14,16 +14,25 @@ EngineKey = tuple[int, bool, int]
 
 def list_needs(model: ModelState) -> Iterator[Need]:
     """What is to be loaded of a model, the most urgent first."""
+    watched = find_watched(model)
     serving = serving_need(model)
     if serving is not None:
-        yield serving
+        yield replace(serving, is_compared=_compares_what_serves(watched))
     if model.pending is not None:
         yield Need(model.pending, is_pending=True)
     baseline = baseline_need(model)
     if baseline is not None:
         yield baseline
     if model.before is not None:
-        yield Need(model.before)
+        is_baking = watched is not None and watched.stage == "bake"
+        yield Need(model.before, is_compared=is_baking)
+
+
+def _compares_what_serves(watched: Watched | None) -> bool:
+    """Whether a canary compares with the very process that serves."""
+    if watched is None or watched.stage != "canary":
+        return False
+    return not watched.plan.baseline
 
 
 def serving_need(model: ModelState) -> Need | None:

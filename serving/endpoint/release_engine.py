@@ -186,6 +186,8 @@ class ReleaseEngine:
         was_pending = self.need.is_pending
         had_given_up = was_pending and self.state == "failed"
         self.need = need
+        if need.is_compared:
+            self.wake()
         if self._context.choice.later and not need.is_pending:
             # Whatever a canary compared: where its process ends, the quickest one is started.
             self._engine = self._context.choice.first
@@ -357,8 +359,8 @@ class ReleaseEngine:
     def _may_sleep(self) -> bool:
         """Whether it answers nobody, and no release waits for it or is compared with it."""
         need = self.need
-        is_settled = need.recorded.is_completed and not need.beside
-        return is_settled and not need.is_pending and self.requests == 0
+        is_needed = need.is_pending or need.beside or need.is_compared
+        return need.recorded.is_completed and not is_needed and self.requests == 0
 
     async def _watch(self) -> str | None:
         """Wait until the process that answers ends or hangs; gives which of them.

@@ -9,8 +9,13 @@ import pytest
 
 from core.errors import ServingError
 from core.settings import Settings
+from pipelines.values.canary import CanaryPlan
+from registry.ledger.entries import CanaryStep, Release, ReleaseSwitched
+from registry.ledger.ledger import open_ledger
+from registry.release.following import EndpointState
 from serving.endpoint.idleness import Idleness, seconds_until_unloaded
 from tests.support.endpoint_system import Home, Running, endpoint, events
+from tests.support.ledgers import begin_release
 from tests.support.waiting import wait_until
 
 SECONDS = 1.0
@@ -134,6 +139,44 @@ class TestUnloading:
             assert answer.status_code == 200
             fingerprint = answer.headers["x-assay-fingerprint"]
             assert fingerprint == home.specs["1"].fingerprint
+
+    @pytest.mark.ci
+    def test_what_a_bake_compares_with_is_loaded_again_and_stays(
+        self, home: Home
+    ) -> None:
+        with endpoint(home, *OPTIONS) as running:
+            home.release("1")
+            wait_until(lambda: not running.engines())
+            switch_to_bake(home, begin_canary(home))
+            # Copies of requests wake nobody: without an engine nothing would be compared.
+            home.wait(lambda _: len(running.engines()) == 2)
+            time.sleep(2 * SECONDS)
+            assert running.ask().headers["x-assay-release"] == "2"
+            home.wait(lambda state: state.canaries[0].baseline.requests > 0)
+
+
+def begin_canary(home: Home) -> int:
+    plan = CanaryPlan(weights=(50,), bake_s=3600, copied_percent=100)
+    release = Release(
+        model=home.model,
+        version="2",
+        package_sha256=home.digests["2"],
+        spec=home.specs["2"],
+        known_answers_share=1,
+        canary=plan,
+    )
+    return begin_release(open_ledger(home.path), release)
+
+
+def switch_to_bake(home: Home, begun: int) -> None:
+    """Have its last step over, without a request."""
+    home.wait(lambda state: is_ready(state, begun))
+    home.write(CanaryStep(begun=begun, weight=50), ReleaseSwitched(begun=begun))
+
+
+def is_ready(state: EndpointState, begun: int) -> bool:
+    engine = state.engine(begun)
+    return engine is not None and engine.state == "ready"
 
 
 def ask_at_once(running: Running, count: int) -> list[httpx.Response]:
