@@ -124,7 +124,7 @@ class ReleaseEngine:
         """Whether it answered before and is expected to answer in a moment.
 
         It is being adopted from an endpoint that was killed, or started again for the first time
-        since it ended.
+        since it ended, or since it was to be loaded after a sleep.
         """
         # Its process ended, and the next line of `_keep_running` will say that it loads.
         if self.state == "ready":
@@ -291,12 +291,15 @@ class ReleaseEngine:
             started = time.monotonic()
             reason = await self._run()
             if reason is None:
+                self._restarts.forget_row()
                 await self._idleness.wait_until_woken()
                 continue
-            was_ready = self.state == "ready"
-            self._restarts.count(time.monotonic() - started, was_ready=was_ready)
+            # Also where it was being loaded again: who waits for that need not come again.
+            could_answer = self.state in ("ready", "asleep")
+            seconds = time.monotonic() - started
+            self._restarts.count(seconds, was_ready=could_answer)
             gives_up = self.need.is_pending
-            is_restarting = was_ready and not gives_up
+            is_restarting = could_answer and not gives_up
             self._set_state("loading" if is_restarting else "failed", reason)
             if gives_up:
                 return

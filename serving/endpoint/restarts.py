@@ -25,6 +25,10 @@ class Restarts:
         is_steady = seconds > _STEADY
         self.ends_in_a_row = 1 if was_ready and is_steady else self.ends_in_a_row + 1
 
+    def forget_row(self) -> None:
+        """The last process answered until it was told to end."""
+        self.ends_in_a_row = 0
+
     async def pause(self) -> None:
         """Wait before the next try, unless there is a reason to hurry."""
         # The first restart is immediate; then 1 s, 2 s, 4 s, …

@@ -125,6 +125,21 @@ class TestUnloading:
             state = home.wait(lambda state: state.alarms != ())
             assert "does not run" in state.alarms[0]
 
+    @pytest.mark.ci
+    def test_who_waits_is_answered_though_the_process_is_killed_while_it_loads(
+        self, home: Home
+    ) -> None:
+        with endpoint(home, *OPTIONS) as running:
+            home.release("1")
+            wait_until(lambda: not running.engines())
+            with ThreadPoolExecutor(1) as client:
+                asked = client.submit(running.ask)
+                wait_until(lambda: bool(running.engines()))
+                [loading] = running.engines()
+                loading.kill()
+                assert asked.result().status_code == 200
+            assert home.client.state().alarms == ()
+
     @pytest.mark.slow
     def test_a_release_and_a_rollback_find_what_was_unloaded(self, home: Home) -> None:
         with endpoint(home, *OPTIONS) as running:
