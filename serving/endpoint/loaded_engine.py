@@ -57,12 +57,16 @@ class LoadedEngine:
         """End it. What it still answers ends in an error event, and not whenever it likes."""
         await end_process(self.process, home, at_once=self.requests.number > 0)
 
-    async def retire(self, home: Path, limit: float) -> None:
-        """End it once its last answer is complete, or `limit` seconds are over."""
+    async def retire(self, home: Path, seconds_between_checks: float) -> None:
+        """End it once its last answer is complete, however long that takes, or once it hangs."""
+        hang = asyncio.create_task(self._wait_until_hung(seconds_between_checks))
+        idle = asyncio.create_task(self.requests.wait_until_idle())
         try:
-            await self.requests.wait_until_idle(limit)
+            await asyncio.wait({hang, idle}, return_when=asyncio.FIRST_COMPLETED)
         # Also where nobody waits for that any more: no process may be left.
         finally:
+            for task in (hang, idle):
+                task.cancel()
             await self.end(home)
 
     async def _wait_until_hung(self, seconds_between_checks: float) -> str:

@@ -277,8 +277,9 @@ class ReleaseEngine:
         if predecessor is None:
             return
         predecessor.dismissed.set()
-        limit = self._context.limits.seconds_to_drain
-        retiring = asyncio.create_task(predecessor.retire(self._context.home, limit))
+        # Nothing has to make room: answers that it has begun are not cut off for being long.
+        pause = self._context.limits.seconds_between_health_checks
+        retiring = asyncio.create_task(predecessor.retire(self._context.home, pause))
         self._retiring.add(retiring)
         retiring.add_done_callback(self._retiring.discard)
 

@@ -25,7 +25,7 @@ class RequestCount:
             if self.number == 0:
                 self._idle.set()
 
-    async def wait_until_idle(self, limit: float) -> None:
-        """Wait until no request is being answered, `limit` seconds at most."""
+    async def wait_until_idle(self, limit: float | None = None) -> None:
+        """Wait until no request is being answered, `limit` seconds at most; None: for ever."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), limit)
