@@ -161,7 +161,7 @@ class Fleet:
 
     def _is_quiet(self) -> bool:
         """Whether no engine loads, which would have to share the processor."""
-        return all(engine.state != "loading" for engine in self._engines.values())
+        return not any(engine.is_loading for engine in self._engines.values())
 
     def _is_calm(self) -> bool:
         """Whether nothing loads, and an engine that ends would find its spare process ready."""

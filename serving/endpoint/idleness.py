@@ -38,6 +38,11 @@ class Idleness:
         """Have it loaded again, where it sleeps."""
         self._wanted.set()
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody has asked since it began to sleep."""
+        return self._wanted.is_set()
+
     async def wait_until_woken(self) -> None:
         """Wait until somebody has asked for it."""
         await self._wanted.wait()

@@ -100,6 +100,12 @@ class ReleaseEngine:
         return self.state == "asleep"
 
     @property
+    def is_loading(self) -> bool:
+        """Whether it wants the processor until it answers, the first time or after a sleep."""
+        is_waking = self.is_asleep and self._idleness.is_wanted
+        return is_waking or self.state == "loading"
+
+    @property
     def can_answer(self) -> bool:
         """Whether it answers, if after a while."""
         return self.is_ready or self.is_asleep

@@ -117,3 +117,21 @@ def test_an_endpoint_is_ready_where_something_answers_and_nothing_hinders_it(
         generation=7, fingerprints=fingerprints, engines=engines
     )
     assert hindered == "It is alone."
+
+
+def test_an_engine_that_sleeps_wants_the_processor_once_somebody_waits_for_it(
+    packed: Home,
+) -> None:
+    async def ask() -> tuple[bool, bool]:
+        engine = _engine(packed, "1", 1)
+        engine.state = "asleep"
+        sleeps = not engine.is_loading
+        lanes = Lanes(seconds_to_wake=0.0)
+        lanes.replace({"m": Lane((Branch(Target(engine)),))})
+        with pytest.raises(Refusal):
+            await lanes.bind("m", None, 0.0)
+        wakes = engine.is_loading
+        await engine.close()
+        return sleeps, wakes
+
+    assert asyncio.run(ask()) == (True, True)
