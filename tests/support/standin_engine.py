@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from tests.support.listening import listening
+
 REPLAYED = "replayed"
 """A question that no user asks."""
 
@@ -25,29 +27,14 @@ class StandIn:
     # Under which names, and what it sent.
     models: list[str] = field(default_factory=list)
     sent: list[bytes] = field(default_factory=list)
-    _running: set[asyncio.Task[None]] = field(default_factory=set)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["StandIn"]:
         """Listen on a free port of this machine for as long as the context lasts."""
-        server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
+        async with listening(self._answer) as self.port:
             yield self
-        finally:
-            server.close()
 
     async def _answer(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        try:
-            await self._answer_one(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    async def _answer_one(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()

@@ -31,6 +31,7 @@ from serving.observing.observer import Observer
 from serving.paths import CHAT
 from tests.support.canary_site import Site, run, site
 from tests.support.fake_endpoint import MODEL
+from tests.support.listening import listening
 from tests.support.waiting import SECONDS_AT_MOST
 
 MAIL = "joe@example.com"
@@ -428,14 +429,9 @@ async def webhook(status: int) -> AsyncIterator[tuple[str, list[dict[str, Any]]]
         taken.append(json.loads(await reader.readexactly(length)))
         writer.write(f"HTTP/1.1 {status} OK\r\ncontent-length: 0\r\n\r\n".encode())
         await writer.drain()
-        writer.close()
 
-    server = await asyncio.start_server(take, "127.0.0.1", 0)
-    try:
-        port = server.sockets[0].getsockname()[1]
+    async with listening(take) as port:
         yield f"http://127.0.0.1:{port}/hook", taken
-    finally:
-        server.close()
 
 
 @pytest.mark.parametrize("sends_texts", [False, True])
@@ -488,19 +484,16 @@ def test_a_webhook_that_never_ends_its_answer_keeps_nobody_waiting() -> None:
                 writer.write(b"H")
                 await writer.drain()
                 await asyncio.sleep(0.02)
-        writer.close()
         left.set()
 
     left = asyncio.Event()
 
     async def test() -> None:
-        server = await asyncio.start_server(drip, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        handoff = Handoff(f"http://127.0.0.1:{port}/hook", 0.1)
-        async with asyncio.timeout(SECONDS_AT_MOST):
-            assert not await handoff.hand_over("person-1", MODEL, None)
-            await left.wait()
-        server.close()
+        async with listening(drip) as port:
+            handoff = Handoff(f"http://127.0.0.1:{port}/hook", 0.1)
+            async with asyncio.timeout(SECONDS_AT_MOST):
+                assert not await handoff.hand_over("person-1", MODEL, None)
+                await left.wait()
 
     run(test)
 
