@@ -113,7 +113,12 @@ class Batch(Generic[SlotsT]):
         lengths = [len(row.tokens) for row in self._rows]
         lengths += [part.end for part in parts]
         count = len(self._rows)
-        is_new = self._slots.reserve(count, max(lengths))
+        try:
+            is_new = self._slots.reserve(count, max(lengths))
+        except FAULTS:
+            # Of what rows left behind, some may be lost.
+            self._held = [row.tokens[: row.computed] for row in self._rows]
+            raise
         if is_new:
             positions = self._slots.positions
             kept = self._held[: self._slots.count]

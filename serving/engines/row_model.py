@@ -26,7 +26,10 @@ class RowSlots(Protocol):
         """Memory that `reserve` takes for that."""
 
     def reserve(self, slots: int, positions: int) -> bool:
-        """Have room for so many slots of so many positions; whether that made new buffers."""
+        """Have room for so many slots of so many positions; whether that made new buffers.
+
+        Where memory runs out, so many of those positions as there was room for are as they were.
+        """
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` positions of a slot to another one."""

@@ -196,6 +196,9 @@ class Slots:
         if enough:
             return False
         count, length = sizes_for(slots, positions)
+        # What every layer has where memory runs out between two of them.
+        self.count = min(self.count, count)
+        self.positions = min(self.positions, length)
         for layer in self.layers:
             layer.resize(count, length)
         self.count, self.positions = count, length

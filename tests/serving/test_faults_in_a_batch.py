@@ -51,6 +51,11 @@ class FewPositions(Slots):
         return super().reserve(slots, positions)
 
 
+def run_out(slots: int, positions: int) -> None:
+    """What `resize` does where there is no memory."""
+    raise RuntimeError("out of memory")
+
+
 class Rows:
     """A batch of the tiny base, its slots, and which of its answers failed."""
 
@@ -149,3 +154,49 @@ def test_memory_that_runs_out_fails_the_answer_that_needs_it(
     while len(rows.batch):
         rows.advance()
     assert others[-1] == Finished("length", NEW_TOKENS)
+
+
+def test_memory_that_runs_out_between_two_layers_leaves_the_others_as_they_are(
+    language: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More slots of fewer positions than there were, in the first layer alone."""
+    rows = Rows(language)
+    prompt = tuple(range(20, 220))
+    rows.begin(GenerationRequest("tiny", (5,) * 300, 2))
+    rows.begin(GenerationRequest("tiny", prompt, 70))
+    while len(rows.batch) > 1:
+        rows.advance()
+    rows.begin(GenerationRequest("tiny", (5, 6, 7), 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(rows.slots.layers[1], "resize", run_out)
+        answer, _ = rows.begin(GenerationRequest("tiny", (9, 8, 7), 1))
+    assert rows.failed == [answer]
+    said = rows.tokens()[0]
+    while len(rows.batch):
+        rows.advance()
+    assert rows.failed == [answer]
+    (alone,) = generate(language, [prompt], max_new_tokens=70, batch_size=1)
+    assert said[len(prompt) :] == list(alone.ids)
+
+
+def test_what_rows_left_behind_is_forgotten_where_memory_runs_out(
+    language: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fewer slots of more positions: the last ones are lost in the first layer alone."""
+    rows = Rows(language)
+    left = tuple(range(20, 60))
+    # The last one leaves first, so that it stays where it is.
+    for prompt, count in (((5, 6), 3), ((7, 8), 3), (left, 1)):
+        rows.begin(GenerationRequest("tiny", prompt, count))
+    while len(rows.batch):
+        rows.advance()
+    with monkeypatch.context() as patch:
+        patch.setattr(rows.slots.layers[1], "resize", run_out)
+        rows.begin(GenerationRequest("tiny", (9,) * 300, 1))
+    rows.begin(GenerationRequest("tiny", left, NEW_TOKENS))
+    (said,) = rows.tokens()
+    while len(rows.batch):
+        rows.advance()
+    assert len(rows.failed) == 1
+    (alone,) = generate(language, [left], max_new_tokens=NEW_TOKENS, batch_size=1)
+    assert said[len(left) :] == list(alone.ids)
