@@ -95,6 +95,21 @@ def test_an_answer_without_finite_numbers_is_none(logprob: float | None) -> None
         _read_event(event("adapter", logprob), QUESTION)
 
 
+def test_a_server_that_cannot_be_started_leaves_no_folder(tmp_path: Path) -> None:
+    folder, python = tmp_path / "run", tmp_path / "python"
+    folder.mkdir()
+    # A file, and no program.
+    python.touch()
+    command = [sys.executable, "-I", guard.__file__, str(folder), str(python)]
+    ended = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
+    assert ended.returncode != 0
+    # By this the engine process says why.
+    assert b"PermissionError: " in ended.stderr
+    assert not folder.exists()
+
+
 @pytest.mark.ci
 @pytest.mark.parametrize("ended", ["owner", "server", "guard"])
 def test_a_server_ends_with_its_owner_and_what_it_started_ends_with_it(

@@ -30,6 +30,14 @@ _ASKS_TO_END = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 def main() -> int:
     """Run the command to its end, and give its exit code."""
     folder, *command = sys.argv[1:]
+    try:
+        return _run(command)
+    # Also where the command cannot be started at all.
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(command: list[str]) -> int:
     # Started by the main thread: the kernel counts the end of a thread as that of a parent.
     server = subprocess.Popen(
         command,
@@ -46,7 +54,6 @@ def main() -> int:
     code = server.wait()
     _wait_for_group(server)
     _kill_group(server)
-    shutil.rmtree(folder, ignore_errors=True)
     return code
 
 
