@@ -57,6 +57,8 @@ class EngineRecord(Value):
     loaded: EngineContents
     # What computes its answers.
     engine: str = ""
+    # Whether every scored answer that was to come back from it did.
+    is_probed: bool = False
     # The home whose endpoint started it: a copy of a home has copies of these records, and no
     # engines.
     home: str = ""

@@ -18,7 +18,8 @@ class Leftovers:
 
     def __init__(self, home: Path, engine: str) -> None:
         self._home = home
-        # Of two that have the same loaded, the one that is computed by this is adopted.
+        # Of two that have the same loaded, the one that is computed by this is adopted, unless
+        # its endpoint was killed before it had been probed.
         self._engine = engine
         # None before the first look.
         self._records: list[EngineRecord] | None = None
@@ -33,7 +34,9 @@ class Leftovers:
         """A process that has the same loaded, which nobody else takes then."""
         records = self._records or []
         same = [record for record in records if record.loaded == contents]
-        same.sort(key=lambda record: record.engine != self._engine)
+        same.sort(
+            key=lambda record: (not record.is_probed, record.engine != self._engine)
+        )
         if not same:
             return None
         records.remove(same[0])

@@ -62,7 +62,8 @@ class Loading:
         try:
             async with asyncio.timeout(SECONDS_FOR_A_CHECK):
                 spec = await self._check_spec(process.address, verified)
-            loaded = await self._probe(process, verified, spec)
+            was_probed = leftover.is_probed
+            loaded = await self._probe(process, verified, spec, was_probed=was_probed)
         except Exception as error:  # noqa: BLE001 - whatever is wrong, another one is started
             fact = f"{type(error).__name__}: {str(error)[:300]}"
             say(
@@ -93,9 +94,7 @@ class Loading:
             await asyncio.to_thread(check_bytes, verified.folder, verified.release)
             spec = await self._check_spec(process.address, verified)
             # Last: the endpoint that adopts a recorded engine does not look at these bytes again.
-            record = self._record(process, spec)
-            await asyncio.to_thread(write_record, self.context.home, record)
-            return await self._probe(process, verified, spec)
+            return await self._record_and_probe(process, verified, spec)
         # BaseException: a load that is cancelled must leave no process either.
         except BaseException:
             await end_process(process, self.context.home, at_once=True)
@@ -117,6 +116,18 @@ class Loading:
             arguments.append("--no-stand-in")
         grace = self.context.limits.seconds_without_an_endpoint
         return EngineOrder(arguments, self.need.label, grace)
+
+    async def _record_and_probe(
+        self, process: EngineProcess, verified: VerifiedRelease, spec: ServingSpec
+    ) -> LoadedEngine:
+        home = self.context.home
+        record = self._record(process, spec)
+        await asyncio.to_thread(write_record, home, record)
+        loaded = await self._probe(process, verified, spec, was_probed=False)
+        # Where the endpoint is killed before this, the next one asks everything again.
+        probed = record.model_copy(update={"is_probed": True})
+        await asyncio.to_thread(write_record, home, probed)
+        return loaded
 
     def _record(self, process: EngineProcess, spec: ServingSpec) -> EngineRecord:
         return EngineRecord(
@@ -153,6 +164,8 @@ class Loading:
         process: EngineProcess | AdoptedEngine,
         verified: VerifiedRelease,
         spec: ServingSpec,
+        *,
+        was_probed: bool,
     ) -> LoadedEngine:
         """The process, once scored answers came back from it as they should."""
         loaded = LoadedEngine(process, verified, spec)
@@ -162,8 +175,8 @@ class Loading:
         is_new = not self.need.recorded.is_completed
         engine = process.address
         if spec != verified.release.spec:
-            # One that is left from an earlier endpoint was asked drawn ones by that.
-            asks_drawn = is_new or isinstance(process, EngineProcess)
+            # One that is left from an earlier endpoint may have been asked drawn ones by that.
+            asks_drawn = is_new or not was_probed
             loaded.detail = await show_parity(engine, verified, spec, is_new=asks_drawn)
         # What had full traffic once was probed before that.
         elif is_new:

@@ -16,7 +16,7 @@ from registry.ledger.entries import Frozen, Release
 from registry.ledger.ledger import open_ledger
 from registry.release.known_answers import read_known_answers, write_known_answers
 from serving.endpoint.engine_choice import EngineChoice, choose_engines
-from serving.endpoint.engine_record import read_records
+from serving.endpoint.engine_record import read_records, write_record
 from serving.endpoint.take_over import TakeOver, describe_lack
 from tests.support.endpoint_system import (
     AllowedFingerprints,
@@ -256,6 +256,63 @@ def test_the_next_endpoint_takes_over_what_had_taken_over(home: Home) -> None:
         assert again.computed_by() == FAST
         assert [each.pid for each in read_records(home.path)] == [record.pid]
         assert again.ask().status_code == 200
+
+
+def ask_long(package: Path) -> None:
+    """Known answers that take a while to ask for."""
+    path = package / "known_answers.jsonl"
+    write_known_answers(path, read_known_answers(path) * 200)
+
+
+@pytest.mark.ci
+@pytest.mark.usefixtures("wanted")
+def test_what_was_still_being_probed_is_not_adopted_in_the_place_of_what_answers(
+    home: Home,
+) -> None:
+    home = home.with_changed("1", ask_long)
+    home.switch(home.begin("1"))
+    with endpoint(home) as running:
+        serving = record_of(home, "1")
+        wait_until(lambda: len(read_records(home.path)) == 2)
+        running.kill()
+    with endpoint(home) as again:
+        assert "is not needed any more" in again.log.read_text()
+        assert [each.pid for each in read_records(home.path)] == [serving.pid]
+        assert again.computed_by() == SCORING
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("wanted")
+@pytest.mark.parametrize("is_probed", [True, False])
+def test_what_is_adopted_was_asked_drawn_answers_at_some_time(
+    home: Home, *, is_probed: bool
+) -> None:
+    home.switch(home.begin("1"))
+    with endpoint(home) as running:
+        wait_for(running, FAST)
+        wait_until(lambda: len(running.engines()) == 1)
+        record = record_of(home, "1")
+        running.kill()
+    assert record.is_probed
+    # As where its endpoint was killed in the middle of the known answers.
+    write_record(home.path, record.model_copy(update={"is_probed": is_probed}))
+    # There are none to draw from: who has to be asked for some does not pass.
+    home.switch(begin_with_drawn_answers(home))
+    with endpoint(home) as again:
+        wait_for(again, FAST if is_probed else SCORING)
+        assert record.is_running() is is_probed
+
+
+def begin_with_drawn_answers(home: Home) -> int:
+    release = Release(
+        model=home.model,
+        version="1",
+        package_sha256=home.digests["1"],
+        spec=home.specs["1"],
+        known_answers_share=1,
+        drawn_answers=2,
+    )
+    return begin_release(open_ledger(home.path), release)
 
 
 @pytest.mark.slow
