@@ -1,38 +1,38 @@
-"""A server of a few lines in a test's own event loop, which leaves no connection open."""
+"""What an engine delivers for one request, collected in a test."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import queue
 
-Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+from serving.engines import (
+    Engine,
+    Event,
+    Failed,
+    Finished,
+    GenerationRequest,
+    Piece,
+    PromptScores,
+    TokenScore,
+)
+from tests.support.waiting import SECONDS_AT_MOST
 
 
-@asynccontextmanager
-async def listening(handle: Handle) -> AsyncIterator[int]:
-    """The port of this machine on which `handle` answers each connection.
+class Listener:
+    """Collects the events of one request."""
 
-    One whose client leaves in the middle is no fault. What is still open at the end is cut: a
-    connection that outlives its loop would be reported in whatever test runs then.
-    """
-    writers: list[asyncio.StreamWriter] = []
+    def __init__(self, engine: Engine, request: GenerationRequest) -> None:
+        self.events: queue.Queue[Event] = queue.Queue()
+        self.scores: list[TokenScore] = []
+        self.prompt_scores: tuple[TokenScore, ...] = ()
+        self.cancel = engine.submit(request, self.events.put)
 
-    async def answer(
-        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        writers.append(writer)
-        try:
-            await handle(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
+    def first(self) -> Event:
+        return self.events.get(timeout=SECONDS_AT_MOST)
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for writer in writers:
-            writer.transport.abort()
-        # The loop closes what was cut in its next round.
-        await asyncio.sleep(0)
+    def rest(self) -> tuple[str, Finished | Failed]:
+        text = ""
+        while not isinstance(event := self.first(), Finished | Failed):
+            if isinstance(event, PromptScores):
+                self.prompt_scores = event.tokens
+            elif isinstance(event, Piece):
+                text += event.text
+                self.scores += event.tokens
+        return text, event

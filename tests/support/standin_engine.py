@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from tests.support.listening import listening
+from tests.support.short_server import listening
 
 REPLAYED = "replayed"
 """A question that no user asks."""

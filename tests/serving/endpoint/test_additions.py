@@ -31,7 +31,7 @@ from serving.observing.observer import Observer
 from serving.paths import CHAT
 from tests.support.canary_site import Site, run, site
 from tests.support.fake_endpoint import MODEL
-from tests.support.listening import listening
+from tests.support.short_server import listening
 from tests.support.waiting import SECONDS_AT_MOST
 
 MAIL = "joe@example.com"
