@@ -277,7 +277,10 @@ def test_what_was_still_being_probed_is_not_adopted_in_the_place_of_what_answers
         running.kill()
     with endpoint(home) as again:
         assert "is not needed any more" in again.log.read_text()
-        assert [each.pid for each in read_records(home.path)] == [serving.pid]
+        # It is ended beside the start, which does not wait for that.
+        wait_until(
+            lambda: [each.pid for each in read_records(home.path)] == [serving.pid]
+        )
         assert again.computed_by() == SCORING
 
 
