@@ -3,8 +3,8 @@
 import asyncio
 import time
 
-from core.errors import ServingError
 from core.settings import Settings
+from serving.endpoint.whole_seconds import read_seconds
 
 _SHORTEST, _LONGEST = 30, 604_800
 """Seconds: a shorter time would be spent on loading, and a week is as good as never."""
@@ -60,12 +60,4 @@ class Idleness:
 def seconds_until_unloaded(settings: Settings) -> int:
     """`ASSAY_UNLOAD_AFTER`, 0 for never; `ServingError` where it is out of bounds."""
     text = settings.unload_after
-    # ASCII: digits of other scripts are numbers for Python as well.
-    is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(_LONGEST))
-    seconds = int(text) if is_number else -1
-    if seconds == 0 or _SHORTEST <= seconds <= _LONGEST:
-        return seconds
-    raise ServingError(
-        f"ASSAY_UNLOAD_AFTER is {text[:20]!r}. Give whole seconds from {_SHORTEST} to "
-        f"{_LONGEST}, or 0 for never."
-    )
+    return read_seconds("ASSAY_UNLOAD_AFTER", text, _SHORTEST, _LONGEST)

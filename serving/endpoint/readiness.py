@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from core.errors import ServingError
 from core.settings import Settings
 from registry.ledger.entries import Head
 from serving.endpoint.lanes import Lanes
+from serving.endpoint.whole_seconds import read_seconds
 from serving.openai_schema.models import ReadyReport
 from serving.refusal import Refusal
 
@@ -56,18 +56,7 @@ def seconds_ready_alone(settings: Settings) -> int:
     may take to load.
     """
     text = settings.unready_after
-    seconds = int(text) if _is_short_number(text) else -1
-    if seconds == 0 or _SHORTEST <= seconds <= _LONGEST:
-        return seconds
-    raise ServingError(
-        f"ASSAY_UNREADY_AFTER is {text[:20]!r}. Give whole seconds from {_SHORTEST} to "
-        f"{_LONGEST}, or 0 for never."
-    )
-
-
-def _is_short_number(text: str) -> bool:
-    # ASCII: digits of other scripts are numbers for Python as well.
-    return text.isascii() and text.isdecimal() and len(text) <= len(str(_LONGEST))
+    return read_seconds("ASSAY_UNREADY_AFTER", text, _SHORTEST, _LONGEST)
 
 
 def describe_solitude(seconds_alone: float, limit: int) -> str:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -95,14 +96,15 @@ class Home:
         """Append, and give the last generation."""
         return write(open_ledger(self.path), *bodies)
 
-    def begin(self, version: str, share: float = 1.0) -> int:
-        """Judge and begin; gives the generation at which it began."""
+    def begin(self, version: str, share: float = 1.0, **more: Any) -> int:
+        """Judge and begin, with more fields; gives the generation at which it began."""
         release = Release(
             model=self.model,
             version=version,
             package_sha256=self.digests[version],
             spec=self.specs[version],
             known_answers_share=share,
+            **more,
         )
         return begin_release(open_ledger(self.path), release)
 

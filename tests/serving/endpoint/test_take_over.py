@@ -12,8 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from core.errors import ServingError
 from core.settings import Settings
 from pipelines.values.canary import CanaryPlan
-from registry.ledger.entries import Frozen, Release
-from registry.ledger.ledger import open_ledger
+from registry.ledger.entries import Frozen
 from registry.release.known_answers import read_known_answers, write_known_answers
 from serving.endpoint.engine_choice import EngineChoice, choose_engines
 from serving.endpoint.engine_record import read_records, write_record
@@ -26,7 +25,6 @@ from tests.support.endpoint_system import (
     endpoint,
     record_of,
 )
-from tests.support.ledgers import begin_release
 from tests.support.processes import words_of
 from tests.support.waiting import wait_until
 
@@ -221,15 +219,10 @@ def test_a_canary_compares_processes_of_one_engine(
     home.switch(home.begin("1"))
     with endpoint(home) as running:
         wait_for(running, FAST)
-        release = Release(
-            model=home.model,
-            version="2",
-            package_sha256=home.digests["2"],
-            spec=home.specs["2"],
-            known_answers_share=1,
-            canary=CanaryPlan(weights=(50,), baseline=has_baseline),
-        )
-        begin_release(open_ledger(home.path), release)
+        # The process that it took the place of has ended.
+        wait_until(lambda: len(running.engines()) == 1)
+        plan = CanaryPlan(weights=(50,), baseline=has_baseline)
+        home.begin("2", canary=plan)
         # What serves, the candidate, and perhaps a baseline.
         count = 3 if has_baseline else 2
         home.wait(lambda _: len(read_records(home.path)) == count)
@@ -300,22 +293,10 @@ def test_what_is_adopted_was_asked_drawn_answers_at_some_time(
     # As where its endpoint was killed in the middle of the known answers.
     write_record(home.path, record.model_copy(update={"is_probed": is_probed}))
     # There are none to draw from: who has to be asked for some does not pass.
-    home.switch(begin_with_drawn_answers(home))
+    home.switch(home.begin("1", drawn_answers=2))
     with endpoint(home) as again:
         wait_for(again, FAST if is_probed else SCORING)
         assert record.is_running() is is_probed
-
-
-def begin_with_drawn_answers(home: Home) -> int:
-    release = Release(
-        model=home.model,
-        version="1",
-        package_sha256=home.digests["1"],
-        spec=home.specs["1"],
-        known_answers_share=1,
-        drawn_answers=2,
-    )
-    return begin_release(open_ledger(home.path), release)
 
 
 @pytest.mark.slow

@@ -10,12 +10,10 @@ import pytest
 from core.errors import ServingError
 from core.settings import Settings
 from pipelines.values.canary import CanaryPlan
-from registry.ledger.entries import CanaryStep, Release, ReleaseSwitched
-from registry.ledger.ledger import open_ledger
+from registry.ledger.entries import CanaryStep, ReleaseSwitched
 from registry.release.following import EndpointState
 from serving.endpoint.idleness import Idleness, seconds_until_unloaded
 from tests.support.endpoint_system import Home, Running, endpoint, events
-from tests.support.ledgers import begin_release
 from tests.support.waiting import wait_until
 
 SECONDS = 1.0
@@ -177,15 +175,7 @@ def has_compared(home: Home, running: Running) -> bool:
 
 def begin_canary(home: Home) -> int:
     plan = CanaryPlan(weights=(50,), bake_s=3600, copied_percent=100)
-    release = Release(
-        model=home.model,
-        version="2",
-        package_sha256=home.digests["2"],
-        spec=home.specs["2"],
-        known_answers_share=1,
-        canary=plan,
-    )
-    return begin_release(open_ledger(home.path), release)
+    return home.begin("2", canary=plan)
 
 
 def switch_to_bake(home: Home, begun: int) -> None:
