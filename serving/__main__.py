@@ -1,20 +1,27 @@
 """Serve a base model, and an adapter on it.
 
 python -m serving --base-folder DIR --base-manifest FILE [--package DIR]
+python -m serving --base-folder DIR --base-manifest FILE --shared --adapted-like DIR
 """
 
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from core.errors import ServingError
 from core.lifetime import end_with_the_run
 from core.ready import ready_line
-from serving.load import ENGINES, EngineConfig, load_engine
+from serving.load import ENGINES, EngineConfig, base_model_name, load_engine
 from serving.log import exit_code, say
 from serving.owner import Owner, OwnerOnlyApp, Ownership
 from serving.spare import FLAG, wait_for_instructions
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,7 +56,6 @@ def _serve_when_told() -> None:
 
 def _serve(options: argparse.Namespace, ownership: Ownership | None) -> None:
     # Imported here: these load a web server, and `--help` should not wait for it.
-    from serving.app import create_app
     from serving.listen import format_url, open_socket, serve_on
 
     owner = None if ownership is None else Owner(ownership)
@@ -57,20 +63,57 @@ def _serve(options: argparse.Namespace, ownership: Ownership | None) -> None:
         owner.watch()
     listener = open_socket(options.host, options.port)
     with listener:
-        engine = load_engine(_engine_config(options))
-        app = create_app(engine)
+        loaded = _load_shared(options) if options.shared else _load(options)
         if ownership is not None and owner is not None:
-            app.add_middleware(OwnerOnlyApp, token=ownership.token, owner=owner)
-        specs = engine.specs.items()
-        names = " and ".join(f"{name} ({spec.fingerprint})" for name, spec in specs)
-        what = f"a preview and no release, {names}" if options.preview else names
+            loaded.app.add_middleware(OwnerOnlyApp, token=ownership.token, owner=owner)
         # The socket has been listening since before the weights were loaded, so whoever reads
         # this line can connect.
-        line = ready_line(what, f"{format_url(listener)}/v1")
+        line = ready_line(loaded.what, f"{format_url(listener)}{loaded.path}")
         try:
-            serve_on(app, listener, lambda: say(line, sys.stdout))
+            serve_on(loaded.app, listener, lambda: say(line, sys.stdout))
         finally:
-            engine.close()
+            loaded.close()
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """What is served, and how the ready line names it."""
+
+    app: "FastAPI"
+    what: str
+    # Of the address that the line says.
+    path: str
+    close: Callable[[], None]
+
+
+def _load(options: argparse.Namespace) -> _Loaded:
+    from serving.app import create_app
+
+    engine = load_engine(_engine_config(options))
+    specs = engine.specs.items()
+    names = " and ".join(f"{name} ({spec.fingerprint})" for name, spec in specs)
+    what = f"a preview and no release, {names}" if options.preview else names
+    return _Loaded(create_app(engine), what, "/v1", engine.close)
+
+
+def _load_shared(options: argparse.Namespace) -> _Loaded:
+    from serving.load_shared import SharedConfig, load_shared
+    from serving.shared_app import create_shared_app
+
+    if options.adapted_like is None:
+        raise ServingError(
+            "--shared needs --adapted-like, a package whose layers adapters may change."
+        )
+    config = SharedConfig(
+        base_folder=options.base_folder,
+        base_manifest=options.base_manifest,
+        adapted_like=options.adapted_like,
+        precision=options.precision,
+        engine=options.engine,
+    )
+    shared = load_shared(config)
+    what = f"{base_model_name(shared.base)} for releases"
+    return _Loaded(create_shared_app(shared), what, "", shared.close)
 
 
 def _engine_config(options: argparse.Namespace) -> EngineConfig:
@@ -128,6 +171,16 @@ def _parser() -> argparse.ArgumentParser:
         "--no-stand-in",
         action="store_true",
         help="end where that engine does not take the base, instead of using transformers",
+    )
+    parser.add_argument(
+        "--shared",
+        action="store_true",
+        help="load the base alone, and take releases with PUT /releases/{package_sha256}",
+    )
+    parser.add_argument(
+        "--adapted-like",
+        type=Path,
+        help="with --shared: a package; releases may change the layers that its adapter changes",
     )
     parser.add_argument(
         "--preview", action="store_true", help="say that this is no release"

@@ -60,9 +60,7 @@ def create_app(engine: Engine) -> FastAPI:
 
     @app.api_route("/v1/models", methods=READ)
     async def models() -> ModelList:
-        names = engine.specs
-        cards = [_model_card(engine, name, started) for name in names]
-        return ModelList(data=tuple(cards))
+        return list_models(engine, started)
 
     @app.api_route("/v1/models/{name}", methods=READ)
     async def model(name: str) -> ModelCard:
@@ -157,6 +155,12 @@ def _check_model(engine: Engine, name: str) -> None:
             code="model_not_found",
             param="model",
         )
+
+
+def list_models(engine: Engine, created: int) -> ModelList:
+    """What an engine answers under which names, since `created` in Unix time."""
+    cards = [_model_card(engine, name, created) for name in engine.specs]
+    return ModelList(data=tuple(cards))
 
 
 def _model_card(engine: Engine, name: str, created: int) -> ModelCard:

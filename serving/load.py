@@ -72,7 +72,7 @@ def load_engine(config: EngineConfig) -> Engine:
     """
     base = BaseModelManifest.read(config.base_manifest)
     if not config.has_stand_in:
-        _check_device(config.engine)
+        check_device(config.engine)
     for _ in range(_TRIES):
         before = _read_stamps(config, base)
         loaded = _check_and_load(config, base)
@@ -113,7 +113,7 @@ def _check_and_load(
     default_max_tokens = _default_max_tokens(config, package)
     spec = ServingSpec.of_transformers(base, precision, default_max_tokens)
     # Before the weights: a wrong configuration is then found in milliseconds.
-    specs = _specs(base, spec, config.model_name, package)
+    specs = specs_of(base, spec, config.model_name, package)
     language = load_language_model(
         base,
         config.base_folder,
@@ -140,7 +140,7 @@ def _open_engine(
     return TransformersEngine(language, specs)
 
 
-def _check_device(engine: str) -> None:
+def check_device(engine: str) -> None:
     """Return unless the weights would go to a GPU, where others may need all memory."""
     import torch
 
@@ -240,7 +240,7 @@ def scored_precision(package: Package) -> Precision:
 
     `ServingError` where this engine does not serve it.
     """
-    return _check_precision(package.verdict.spec.precision)
+    return check_precision(package.verdict.spec.precision)
 
 
 def _read_template(
@@ -255,10 +255,11 @@ def _read_template(
 def _precision(config: EngineConfig, package: Package | None) -> Precision:
     if config.precision is None and package is not None:
         return scored_precision(package)
-    return _check_precision(config.precision or "float32")
+    return check_precision(config.precision or "float32")
 
 
-def _check_precision(name: str) -> Precision:
+def check_precision(name: str) -> Precision:
+    """The precision of that name; `ServingError` where this engine does not serve it."""
     for precision in PRECISIONS:
         if name == precision:
             return precision
@@ -276,7 +277,7 @@ def _default_max_tokens(config: EngineConfig, package: Package | None) -> int:
     return DEFAULT_MAX_TOKENS
 
 
-def _specs(
+def specs_of(
     base: BaseModelManifest, spec: ServingSpec, name: str, package: Package | None
 ) -> dict[str, ServingSpec]:
     """The tuned model first: a client that asks for the list often picks the first."""

@@ -2,6 +2,8 @@
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
+RELEASES = "/releases"
+"""Of a process that several releases share, before the digest of a release's package."""
 FINGERPRINT_HEADER = "x-assay-fingerprint"
 RELEASE_HEADER = "x-assay-release"
 PROMPT_TOKENS_HEADER = "x-assay-prompt-tokens"

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Generic
 
 from pipelines.models.chat import ChatEncoder
-from serving.engines.batch_row import Row
+from serving.engines.batch_row import Held, Row
 from serving.engines.row_model import Part, RowModel, SlotsT
 from serving.engines.running_answer import FAULTS, RunningAnswer
 
@@ -45,8 +45,8 @@ class Batch(Generic[SlotsT]):
         self._encoder = encoder
         self._report = report
         self._rows: list[Row] = []
-        # Tokens whose keys and values each slot holds, also after its row has left.
-        self._held: list[list[int]] = []
+        # What each slot holds, also after its row has left.
+        self._held: list[Held] = []
         # Rows whose text could not be written, and why.
         self._unwritable: list[tuple[Row, Exception]] = []
 
@@ -77,9 +77,9 @@ class Batch(Generic[SlotsT]):
             return
         slot = len(self._rows) - 1
         if len(self._held) == slot:
-            self._held.append([])
+            self._held.append(Held())
         row.computed = self._copy_beginning(slot, row)
-        self._held[slot] = row.tokens[: row.computed]
+        self._held[slot] = Held.of(row)
 
     def advance(self, meanwhile: Callable[[], None]) -> None:
         """Read a part of the prompts that wait, and give every other row its next token.
@@ -117,12 +117,12 @@ class Batch(Generic[SlotsT]):
             is_new = self._slots.reserve(count, max(lengths))
         except FAULTS:
             # Of what rows left behind, some may be lost.
-            self._held = [row.tokens[: row.computed] for row in self._rows]
+            self._held = [Held.of(row) for row in self._rows]
             raise
         if is_new:
-            positions = self._slots.positions
-            kept = self._held[: self._slots.count]
-            self._held = [tokens[:positions] for tokens in kept]
+            del self._held[self._slots.count :]
+            for held in self._held:
+                del held.tokens[self._slots.positions :]
 
     def _copy_beginning(self, slot: int, row: Row) -> int:
         """Take over what another slot has computed of the same prompt; how many tokens.
@@ -132,7 +132,7 @@ class Batch(Generic[SlotsT]):
         # Every position's logits are needed to score a prompt.
         if row.answer.request.scores_prompt:
             return 0
-        lengths = [_count_shared(held, row.tokens) for held in self._held]
+        lengths = [held.count_shared(row) for held in self._held]
         best = max(range(len(lengths)), key=lambda index: lengths[index])
         length = min(lengths[best], len(row.tokens) - 1)
         if length < _SHORTEST_SHARED:
@@ -221,7 +221,7 @@ class Batch(Generic[SlotsT]):
                 row.take(part, logits, self._encoder)
             except FAULTS as fault:
                 failed.append((row, fault))
-            held = self._held[part.slot]
+            held = self._held[part.slot].tokens
             held[part.start :] = row.tokens[part.start : row.computed]
         # Later, since other rows move into the places of those that leave.
         for row, reason in failed:
@@ -260,7 +260,7 @@ class Batch(Generic[SlotsT]):
         """Leave nothing of a row in its slot: no mask would hide a NaN from a later one."""
         slot = self._rows.index(row)
         self._slots.clear(slot)
-        self._held[slot] = []
+        self._held[slot] = Held()
 
     def _remove(self, row: Row) -> None:
         slot = self._rows.index(row)
@@ -270,13 +270,4 @@ class Batch(Generic[SlotsT]):
             return
         self._slots.copy(last, slot, moved.computed)
         self._rows[slot] = moved
-        self._held[slot] = list(self._held[last])
-
-
-def _count_shared(held: Sequence[int], tokens: Sequence[int]) -> int:
-    shared = 0
-    for one, other in zip(held, tokens, strict=False):
-        if one != other:
-            break
-        shared += 1
-    return shared
+        self._held[slot] = self._held[last].copy()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from pipelines.models.chat import ChatEncoder
 from serving.engines import TokenScore
@@ -48,13 +48,13 @@ class Row:
         tokens = self.tokens[start : start + most]
         scores_prompt = self.answer.request.scores_prompt
         keep = len(tokens) if scores_prompt else 1
-        return Part(slot, start, tokens, keep)
+        return Part(slot, start, tokens, keep, self.answer.adapter)
 
     def next_step(self, slot: int, most_guesses: int) -> Part:
         """Its last token, and at most so many that are guessed to follow."""
         guessed = self._guess(most_guesses)
         tokens = [self.tokens[-1], *guessed]
-        return Part(slot, self.computed, tokens, keep=len(tokens))
+        return Part(slot, self.computed, tokens, len(tokens), self.answer.adapter)
 
     def take(self, part: Part, logits: "torch.Tensor", encoder: ChatEncoder) -> None:
         """Go on by what was computed: logits of shape (kept tokens, vocabulary)."""
@@ -117,3 +117,33 @@ class Row:
                 encoder,
             )
             self.prompt_scores.append(score)
+
+
+@dataclass
+class Held:
+    """Tokens whose keys and values a slot holds, and the adapter that computed them."""
+
+    tokens: list[int] = field(default_factory=list)
+    adapter: int | None = None
+
+    @classmethod
+    def of(cls, row: Row) -> Self:
+        """What is computed of a row."""
+        tokens = row.tokens[: row.computed]
+        return cls(tokens, row.answer.adapter)
+
+    def copy(self) -> "Held":
+        """The same in another slot."""
+        return Held(list(self.tokens), self.adapter)
+
+    def count_shared(self, row: Row) -> int:
+        """How many tokens a row begins with whose keys and values are here."""
+        # Those of another adapter are others, and would give an answer that is nobody's.
+        if self.adapter != row.answer.adapter:
+            return 0
+        shared = 0
+        for one, other in zip(self.tokens, row.tokens, strict=False):
+            if one != other:
+                break
+            shared += 1
+        return shared

@@ -51,6 +51,8 @@ class Part:
     tokens: Sequence[int]
     # Of so many of its last tokens the logits are wanted.
     keep: int = 1
+    # Number of the adapter that computes it, where rows of several share a forward.
+    adapter: int | None = None
 
     @property
     def end(self) -> int:
@@ -91,8 +93,11 @@ class Switch(Protocol):
 
 @dataclass(frozen=True)
 class Rows(Generic[SlotsT]):
-    """What computes rows: a model, empty slots for it, and the switch of its adapter."""
+    """What computes rows: a model, empty slots for it, and the switch of its adapter.
+
+    Without a switch each row says by which adapter it is computed.
+    """
 
     model: RowModel[SlotsT]
     slots: SlotsT
-    switch: Switch
+    switch: Switch | None

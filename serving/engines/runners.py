@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pipelines.models.chat import ChatEncoder
 from pipelines.models.language_model import LanguageModel
-from serving.engines.adapter_switch import AdapterSwitch
 from serving.engines.batch import Batch, Report
 from serving.engines.row_model import Rows, SlotsT
 from serving.engines.running_answer import FAULTS, RunningAnswer
@@ -39,11 +38,11 @@ class Runner(Protocol):
         """Whether one more answer may begin."""
         ...
 
-    def has_memory_for(self, answer: RunningAnswer, *, with_adapter: bool) -> bool:
+    def has_memory_for(self, answer: RunningAnswer) -> bool:
         """Whether it fits beside the others, all grown to their longest."""
         ...
 
-    def add(self, answer: RunningAnswer, *, with_adapter: bool) -> None:
+    def add(self, answer: RunningAnswer) -> None:
         """Begin an answer."""
         ...
 
@@ -57,7 +56,10 @@ class Runner(Protocol):
 
 
 class Together:
-    """Up to `rows` answers at once. Those with the adapter and those without take turns."""
+    """Up to `rows` answers at once.
+
+    Where there is a switch, those with the adapter and those without take turns.
+    """
 
     scores_prompts = True
 
@@ -71,11 +73,11 @@ class Together:
         self._switch = computed_by.switch
         self._rows = rows
         model, first = computed_by.model, computed_by.slots
-        second = first.like()
-        tuned = Batch(model, first, encoder, report)
-        plain = Batch(model, second, encoder, report)
         # By whether the adapter is on.
-        self._batches = {True: tuned, False: plain}
+        self._batches = {True: Batch(model, first, encoder, report)}
+        if self._switch is not None:
+            second = first.like()
+            self._batches[False] = Batch(model, second, encoder, report)
 
     @property
     def is_idle(self) -> bool:
@@ -92,21 +94,21 @@ class Together:
         count = self._count
         return count < self._rows
 
-    def has_memory_for(self, answer: RunningAnswer, *, with_adapter: bool) -> bool:
+    def has_memory_for(self, answer: RunningAnswer) -> bool:
         """Whether all rows could grow to their longest; one alone always may."""
         if self.is_idle:
             return True
         total = 0
-        batches = self._batches.items()
-        for has_adapter, batch in batches:
-            is_its_own = has_adapter == with_adapter
-            added = answer if is_its_own else None
+        own = self._batch_of(answer)
+        batches = self._batches.values()
+        for batch in batches:
+            added = answer if batch is own else None
             total += batch.bytes_with(added)
         return total <= _MOST_BYTES
 
-    def add(self, answer: RunningAnswer, *, with_adapter: bool) -> None:
-        """Begin an answer with the adapter, or with the base alone."""
-        batch = self._batches[with_adapter]
+    def add(self, answer: RunningAnswer) -> None:
+        """Begin an answer with its adapter, or with the base alone."""
+        batch = self._batch_of(answer)
         batch.add(answer)
 
     def advance(self) -> None:
@@ -115,7 +117,8 @@ class Together:
         for with_adapter, batch in batches:
             is_busy = len(batch) > 0
             if is_busy:
-                self._switch.turn(on=with_adapter)
+                if self._switch is not None:
+                    self._switch.turn(on=with_adapter)
                 batch.advance(self._write)
 
     def end_all(self, end: Callable[[RunningAnswer], None]) -> None:
@@ -123,6 +126,11 @@ class Together:
         batches = self._batches.values()
         for batch in batches:
             batch.end_all(end)
+
+    def _batch_of(self, answer: RunningAnswer) -> Batch[Any]:
+        takes_turns = self._switch is not None
+        is_plain = takes_turns and answer.adapter is None
+        return self._batches[not is_plain]
 
     def _write(self) -> None:
         """Deliver what is chosen of every answer, also of those whose turn is not now."""
@@ -139,13 +147,14 @@ class OneByOne:
     def __init__(
         self,
         language: LanguageModel,
-        switch: AdapterSwitch,
+        turn_to: Callable[[int | None], None],
         report: Report,
         closing: threading.Event,
     ) -> None:
+        """`turn_to` has the model compute with an adapter, or with the base alone."""
         self._language = language
         self._closing = closing
-        self._switch = switch
+        self._turn_to = turn_to
         self._report = report
         self._answer: RunningAnswer | None = None
 
@@ -158,13 +167,13 @@ class OneByOne:
         """Whether no answer waits to be generated."""
         return self.is_idle
 
-    def has_memory_for(self, _: RunningAnswer, *, with_adapter: bool) -> bool:
+    def has_memory_for(self, _: RunningAnswer) -> bool:
         """One answer always fits."""
         return True
 
-    def add(self, answer: RunningAnswer, *, with_adapter: bool) -> None:
+    def add(self, answer: RunningAnswer) -> None:
         """Have it be the one that `advance` generates."""
-        self._switch.turn(on=with_adapter)
+        self._turn_to(answer.adapter)
         self._answer = answer
 
     def advance(self) -> None:

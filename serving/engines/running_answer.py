@@ -33,9 +33,15 @@ class RunningAnswer:
     """Picks the tokens of one answer, and delivers its text as soon as it is certain."""
 
     def __init__(
-        self, request: GenerationRequest, deliver: Deliver, encoder: ChatEncoder
+        self,
+        request: GenerationRequest,
+        deliver: Deliver,
+        encoder: ChatEncoder,
+        adapter: int | None = None,
     ) -> None:
         self.request = request
+        # Number of the adapter that computes it; None: the base alone.
+        self.adapter = adapter
         # Set by the client's thread; read between two tokens.
         self.cancelled = threading.Event()
         self._deliver = deliver

@@ -18,15 +18,22 @@ _MOST_DIFFERENT = {torch.float32: 1e-3, torch.bfloat16: 0.1}
 _STEP = 7919
 
 
+Aim = Callable[[Sequence[int | None]], None]
+
+
 class SlotModel:
     """Forwards of one model over the slots of a batch."""
 
     mixes_lengths = False
 
-    def __init__(self, model: Any, device: str, dtype: torch.dtype) -> None:
+    def __init__(
+        self, model: Any, device: str, dtype: torch.dtype, aim: Aim | None = None
+    ) -> None:
+        """`aim` is told the adapter of each row before each forward."""
         self._model = model
         self._device = device
         self._dtype = dtype
+        self._aim = aim or _aim_at_nothing
 
     def compute(
         self, slots: Slots, parts: Sequence[Part], meanwhile: Callable[[], None]
@@ -56,6 +63,7 @@ class SlotModel:
         seen = torch.arange(part.end, device=self._device)
         is_seen = seen[None, :] <= positions[:, None]
         slots.aim(PromptPlace(part.slot, part.start, part.end))
+        self._aim([part.adapter])
         logits = self._forward(
             slots,
             torch.tensor([list(part.tokens)], device=self._device),
@@ -75,6 +83,7 @@ class SlotModel:
         seen = torch.arange(width, device=self._device)
         is_seen = seen[None, :] <= positions[:, None]
         slots.aim(StepPlace(rows, positions, width))
+        self._aim([part.adapter for part in parts])
         logits = self._forward(
             slots,
             torch.tensor(tokens, device=self._device)[:, None],
@@ -109,7 +118,9 @@ class SlotModel:
         return logits
 
 
-def open_slots(language: LanguageModel) -> tuple[SlotModel, Slots] | None:
+def open_slots(
+    language: LanguageModel, aim: Aim | None = None
+) -> tuple[SlotModel, Slots] | None:
     """What answers many rows at once; None where this model's rows cannot share a forward.
 
     Two rows are computed in slots and by themselves: only a model that gives the same logits both
@@ -118,7 +129,7 @@ def open_slots(language: LanguageModel) -> tuple[SlotModel, Slots] | None:
     if language.batching is not Batching.SHARED_PREFIX:
         return None
     dtype = getattr(torch, language.precision)
-    model = SlotModel(language.model, language.device, dtype)
+    model = SlotModel(language.model, language.device, dtype, aim)
     trial = Trial.of(language, short=5, long=11)
     with torch.inference_mode():
         expected, shapes = trial.compute_alone(language)
@@ -171,10 +182,16 @@ class Trial:
         ]
         return logits.float(), shapes
 
-    def compute_together(self, model: RowModel[SlotsT], slots: SlotsT) -> torch.Tensor:
+    def compute_together(
+        self,
+        model: RowModel[SlotsT],
+        slots: SlotsT,
+        adapters: tuple[int | None, int | None] = (None, None),
+    ) -> torch.Tensor:
         """The same logits: the long row's prompt in two parts, both last tokens in one step.
 
-        The second part is computed beside the short row's prompt.
+        The second part is computed beside the short row's prompt. `adapters` are those of the
+        short and of the long row.
         """
         long = len(self.row)
         slots.reserve(2, long)
@@ -187,10 +204,14 @@ class Trial:
         for spans in places:
             parts = []
             for slot, (start, end) in enumerate(spans):
-                part = Part(slot, start, self.row[start:end])
+                part = Part(slot, start, self.row[start:end], adapter=adapters[slot])
                 parts.append(part)
             logits = model.compute(slots, parts, do_nothing)
         return torch.cat(list(logits))
+
+
+def _aim_at_nothing(_: Sequence[int | None]) -> None:
+    """For a model whose rows all have the same adapter, or none."""
 
 
 def do_nothing() -> None:

@@ -13,7 +13,7 @@ from serving.engines.openvino.library import load_library
 from serving.engines.openvino.paged import PagedSlots, open_paged
 from serving.engines.openvino.trace import record
 from serving.engines.openvino.weights import WeightsFile
-from serving.engines.row_model import Part, Rows
+from serving.engines.row_model import Part, Rows, Switch
 from serving.engines.slot_model import Trial, are_alike, do_nothing
 from serving.engines.slots import HeadShape
 from serving.log import say
@@ -58,12 +58,15 @@ def check_rows(
     it: transformers may have to serve it then.
     """
     loaded = AdapterSwitch(language.model, has_adapter=has_adapter)
+    switches: list[Switch] = [loaded]
+    if rows.switch is not None:
+        switches.append(rows.switch)
     # Without an adapter both are the base.
     states = (False, True) if has_adapter else (True,)
     try:
         for on in states:
-            loaded.turn(on=on)
-            rows.switch.turn(on=on)
+            for switch in switches:
+                switch.turn(on=on)
             _check_logits(language, trial, rows)
     finally:
         loaded.turn(on=True)

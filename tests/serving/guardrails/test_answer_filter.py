@@ -267,3 +267,67 @@ def test_a_request_is_looked_at_no_further_once_it_is_refused() -> None:
     look = RequestLook(rules.compiled())
     assert [look.change(text) for text in ("x", LONG, LONG)] == ["x", "", LONG]
     assert (look.refused_for, look.found) == ("slow", {"slow.timeout": 1})
+
+
+def test_a_whole_answer_that_goes_in_circles_ends_where_a_stream_would() -> None:
+    text = "one two three four " * 100
+    body = filter_of(repetition="refuse").whole(whole_of(text))
+    (choice,) = json.loads(body)["choices"]
+    assert choice["finish_reason"] == "content_filter"
+    assert len(choice["message"]["content"]) < 1_000
+    streamed = passed(filter_of(repetition="refuse"), stream_of(text), 10_000)
+    assert said(streamed) == (choice["message"]["content"], ["content_filter"])
+
+
+def test_a_choice_that_has_not_begun_is_still_answered_beside_a_refused_one() -> None:
+    rules = AnswerRules.model_validate({"topics": [{"name": "t", "words": ["bomb"]}]})
+    answer_filter = AnswerFilter(lambda: TextFilter(rules.compiled()), choices=2)
+    stream = event("a bomb. ") + event("a cake. ", index=1)
+    text, reasons = said(passed(answer_filter, stream))
+    assert text == "a a cake. "
+    assert reasons == ["content_filter"]
+    assert not answer_filter.is_over
+
+
+def test_a_refusal_at_the_very_end_of_a_stream_is_said() -> None:
+    topic = {"name": "weapons", "words": ["pipe bomb"]}
+    sent = passed(filter_of(topics=[topic]), event("a pipe bomb") + DONE)
+    assert said(sent) == ("a ", ["content_filter"])
+
+
+@pytest.mark.parametrize("data", [b"[4111111111111111]", b'{"text": "joe@a.org"}'])
+def test_an_event_that_is_neither_answer_nor_error_does_not_pass(data: bytes) -> None:
+    sent = passed(filter_of(**MASKS), b"data: " + data + b"\n\n" + DONE)
+    assert sent == DONE
+
+
+def test_a_whole_answer_that_goes_in_circles_ends_where_a_stream_would() -> None:
+    text = "one two three four " * 100
+    body = filter_of(repetition="refuse").whole(whole_of(text))
+    (choice,) = json.loads(body)["choices"]
+    assert choice["finish_reason"] == "content_filter"
+    assert len(choice["message"]["content"]) < 1_000
+    streamed = passed(filter_of(repetition="refuse"), stream_of(text), 10_000)
+    assert said(streamed) == (choice["message"]["content"], ["content_filter"])
+
+
+def test_a_choice_that_has_not_begun_is_still_answered_beside_a_refused_one() -> None:
+    rules = AnswerRules.model_validate({"topics": [{"name": "t", "words": ["bomb"]}]})
+    answer_filter = AnswerFilter(lambda: TextFilter(rules.compiled()), choices=2)
+    stream = event("a bomb. ") + event("a cake. ", index=1)
+    text, reasons = said(passed(answer_filter, stream))
+    assert text == "a a cake. "
+    assert reasons == ["content_filter"]
+    assert not answer_filter.is_over
+
+
+def test_a_refusal_at_the_very_end_of_a_stream_is_said() -> None:
+    topic = {"name": "weapons", "words": ["pipe bomb"]}
+    sent = passed(filter_of(topics=[topic]), event("a pipe bomb") + DONE)
+    assert said(sent) == ("a ", ["content_filter"])
+
+
+@pytest.mark.parametrize("data", [b"[4111111111111111]", b'{"text": "joe@a.org"}'])
+def test_an_event_that_is_neither_answer_nor_error_does_not_pass(data: bytes) -> None:
+    sent = passed(filter_of(**MASKS), b"data: " + data + b"\n\n" + DONE)
+    assert sent == DONE

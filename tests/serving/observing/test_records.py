@@ -38,6 +38,18 @@ SCOPE = {
     "path": "/v1/completions",
     "headers": [(b"authorization", b"Bearer sk-1")],
 }
+SCOPE = {
+    "type": "http",
+    "method": "POST",
+    "path": "/v1/completions",
+    "headers": [(b"authorization", b"Bearer sk-1")],
+}
+SCOPE = {
+    "type": "http",
+    "method": "POST",
+    "path": "/v1/completions",
+    "headers": [(b"authorization", b"Bearer sk-1")],
+}
 
 
 def row(number: int = 0) -> Row:
@@ -241,6 +253,130 @@ def test_a_row_that_cannot_be_made_ends_no_other(tmp_path: Path) -> None:
         store.put(broken)
         store.put(row)
     assert (counts.rows, counts.dropped) == (1, {"row": 1})
+
+
+def test_a_line_that_a_full_disk_cut_loses_itself_alone(tmp_path: Path) -> None:
+    folder = records_folder(tmp_path) / "feedback"
+    folder.mkdir(parents=True)
+    line = json.dumps({**row(), "time": "2026-11-27T06:00:00.000001Z"})
+    other_type = line.replace('"score": 1', '"score": "good"')
+    # The row that was written next went on in the half line.
+    text = f'{line}\n{{"time": "20{line}\n{other_type}\n{line}\n'
+    (folder / JOURNAL).write_text(text)
+    assert read_feedback(tmp_path).num_rows == 2
+    with running(table(folder)):
+        pass
+    assert not (folder / JOURNAL).exists()
+    assert read_feedback(tmp_path).num_rows == 2
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": [{"content": "x", "note": {"joe@example.com": 1}}]},
+        {"messages": {"content": [["joe@example.com"]]}},
+        {"messages": [{"content": 4111111111111111}]},
+        {"prompt": [4111111111111111]},
+        {"prompt": {"text": "joe@example.com", "is": [True, None]}},
+    ],
+)
+def test_no_text_is_kept_unmasked_wherever_a_wrong_request_has_it(
+    tmp_path: Path, fields: dict[str, Any]
+) -> None:
+    observer = Observer(Source())
+    log = RequestLog(tmp_path, RequestRecordRules(texts="masked"), observer.metrics)
+    observer.add(log)
+    exchange = observer.begin(SCOPE)
+    exchange.request = json.dumps(fields).encode()
+    observer.end(exchange)
+    observer.close()
+    (kept_row,) = read_requests(tmp_path).to_pylist()
+    assert "joe@" not in str(kept_row)
+    assert "4111" not in str(kept_row)
+
+
+def test_what_waits_for_the_disk_holds_no_response_and_no_key() -> None:
+    observer = Observer(Source())
+    exchange = observer.begin(SCOPE)
+    body = {"type": "http.response.body", "body": b"x" * 1_000}
+    exchange.take(body)
+    observer.end(exchange)
+    assert not exchange.response
+    assert b"sk-1" not in str(vars(exchange)).encode()
+
+
+def test_texts_of_ratings_count_among_what_waits(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(store_module, "_MOST_BYTES_WAITING", 1_000)
+    metrics = Metrics(Source())
+    log = FeedbackLog(tmp_path, Bounds(), metrics)
+    rating = Rating(id="chatcmpl-1", score=-1, correction="x" * 2_000)
+    log.rate(rating, Origin("m", "3", "f"))
+    log.close()
+    assert b'reason="queue",store="feedback"} 1.0' in metrics.expose()
+
+
+def test_a_line_that_a_full_disk_cut_loses_itself_alone(tmp_path: Path) -> None:
+    folder = records_folder(tmp_path) / "feedback"
+    folder.mkdir(parents=True)
+    line = json.dumps({**row(), "time": "2026-11-27T06:00:00.000001Z"})
+    other_type = line.replace('"score": 1', '"score": "good"')
+    # The row that was written next went on in the half line.
+    text = f'{line}\n{{"time": "20{line}\n{other_type}\n{line}\n'
+    (folder / JOURNAL).write_text(text)
+    assert read_feedback(tmp_path).num_rows == 2
+    with running(table(folder)):
+        pass
+    assert not (folder / JOURNAL).exists()
+    assert read_feedback(tmp_path).num_rows == 2
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": [{"content": "x", "note": {"joe@example.com": 1}}]},
+        {"messages": {"content": [["joe@example.com"]]}},
+        {"messages": [{"content": 4111111111111111}]},
+        {"prompt": [4111111111111111]},
+        {"prompt": {"text": "joe@example.com", "is": [True, None]}},
+    ],
+)
+def test_no_text_is_kept_unmasked_wherever_a_wrong_request_has_it(
+    tmp_path: Path, fields: dict[str, Any]
+) -> None:
+    observer = Observer(Source())
+    log = RequestLog(tmp_path, RequestRecordRules(texts="masked"), observer.metrics)
+    observer.add(log)
+    exchange = observer.begin(SCOPE)
+    exchange.request = json.dumps(fields).encode()
+    observer.end(exchange)
+    observer.close()
+    (kept_row,) = read_requests(tmp_path).to_pylist()
+    assert "joe@" not in str(kept_row)
+    assert "4111" not in str(kept_row)
+
+
+def test_what_waits_for_the_disk_holds_no_response_and_no_key() -> None:
+    observer = Observer(Source())
+    exchange = observer.begin(SCOPE)
+    body = {"type": "http.response.body", "body": b"x" * 1_000}
+    exchange.take(body)
+    observer.end(exchange)
+    assert not exchange.response
+    assert b"sk-1" not in str(vars(exchange)).encode()
+
+
+def test_texts_of_ratings_count_among_what_waits(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(store_module, "_MOST_BYTES_WAITING", 1_000)
+    metrics = Metrics(Source())
+    log = FeedbackLog(tmp_path, Bounds(), metrics)
+    rating = Rating(id="chatcmpl-1", score=-1, correction="x" * 2_000)
+    log.rate(rating, Origin("m", "3", "f"))
+    log.close()
+    assert b'reason="queue",store="feedback"} 1.0' in metrics.expose()
 
 
 def test_a_line_that_a_full_disk_cut_loses_itself_alone(tmp_path: Path) -> None:

@@ -1,0 +1,101 @@
+"""The matrices of all adapters of a process, side by side along their ranks.
+
+    ranks        0 … 7    8 … 23       24 … 31
+    A of a layer adapter 1  adapter 2  nobody's, zeros
+
+An adapter has the same ranks in every layer, also in those that it leaves as they are: zeros there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+import torch
+
+# Ranks that an adapter takes are a multiple of it: registers of a processor hold as many, and
+# shapes change less often.
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """What an adapter adds to a layer: `x @ down.T @ up`, in the adapter's own precision."""
+
+    # Of shape (rank, inputs).
+    down: torch.Tensor
+    # Of shape (rank, outputs), with the scale in it.
+    up: torch.Tensor
+
+    def put(self, other: "Matrices", start: int) -> None:
+        """Copy those of fewer ranks to the ranks from `start` on."""
+        end = start + len(other.down)
+        self.down[start:end] = other.down
+        self.up[start:end] = other.up
+
+
+Adapter = Mapping[str, Matrices]
+"""By the name of the layer in the base."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Sizes of a layer that adapters may change."""
+
+    inputs: int
+    outputs: int
+
+
+@dataclass(frozen=True)
+class Stack:
+    """All adapters at one time. Another one is made where something comes or goes."""
+
+    layers: Mapping[str, Layer]
+    device: str
+    adapters: Mapping[int, Adapter] = field(default_factory=dict)
+    # The ranks of each adapter.
+    spans: Mapping[int, range] = field(default_factory=dict)
+    matrices: Mapping[str, Matrices] = field(default_factory=dict)
+
+    def with_adapter(self, number: int, adapter: Adapter) -> Self:
+        """The same and one more, whose ranks are nobody's so far."""
+        ranks = [len(matrices.down) for matrices in adapter.values()]
+        span = self._free_span(_round_up(max(ranks)))
+        adapters = {**self.adapters, number: adapter}
+        spans = {**self.spans, number: span}
+        return self._stacked(adapters, spans)
+
+    def without(self, number: int) -> Self:
+        """The same without one of them. The others keep their ranks."""
+        adapters = {key: each for key, each in self.adapters.items() if key != number}
+        spans = {key: span for key, span in self.spans.items() if key != number}
+        return self._stacked(adapters, spans)
+
+    def _free_span(self, size: int) -> range:
+        """The first ranks in a row that are nobody's."""
+        start = 0
+        for span in sorted(self.spans.values(), key=lambda span: span.start):
+            if span.start - start >= size:
+                break
+            start = span.stop
+        return range(start, start + size)
+
+    def _stacked(
+        self, adapters: Mapping[int, Adapter], spans: Mapping[int, range]
+    ) -> Self:
+        ends = [span.stop for span in spans.values()]
+        ranks = max(ends, default=0)
+        matrices = {}
+        for name, layer in self.layers.items():
+            down = torch.zeros(ranks, layer.inputs, device=self.device)
+            up = torch.zeros(ranks, layer.outputs, device=self.device)
+            matrices[name] = Matrices(down, up)
+        for number, adapter in adapters.items():
+            start = spans[number].start
+            for name, own in adapter.items():
+                matrices[name].put(own, start)
+        return replace(self, adapters=adapters, spans=spans, matrices=matrices)
+
+
+def _round_up(rank: int) -> int:
+    blocks = -(-rank // _AT_ONCE)
+    return blocks * _AT_ONCE

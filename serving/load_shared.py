@@ -1,0 +1,154 @@
+"""From folders to an engine that several releases of one base share: check, then load."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.errors import DamagedFile, ServingError
+from pipelines.models.language_model import Precision, load_language_model
+from pipelines.values.base_manifest import BaseModelManifest
+from pipelines.values.serving_spec import ServingSpec
+from registry.release.package_signature import digest_of_package
+from serving.engines import TRANSFORMERS
+from serving.engines.shared.engine import ReleaseEngine, SharedEngine
+from serving.engines.shared.opening import open_on_transformers
+from serving.engines.shared.skeleton import Skeleton
+from serving.engines.shared.stack import Adapter
+from serving.load import check_precision, copy_weights, scored_precision, specs_of
+from serving.package import Package, check_base, open_package, read_chat_template
+from serving.stamps import read_stamps
+
+# A program that links the files for a backup changes their stamps, too, but only once.
+_TRIES = 2
+
+
+@dataclass(frozen=True)
+class SharedConfig:
+    """What a process of several releases loads before the first of them."""
+
+    base_folder: Path
+    base_manifest: Path
+    # A package of that base: its layers are those that adapters may change here.
+    adapted_like: Path
+    # None: as that package was scored.
+    precision: Precision | None = None
+    engine: str = TRANSFORMERS
+
+
+@dataclass(frozen=True)
+class ReleaseOrder:
+    """What a release in a shared process is to be loaded from, and how it answers."""
+
+    package_sha256: str
+    package: Path
+    model_name: str
+    # None: as it was scored.
+    default_max_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class SharedBase:
+    """A loaded base that takes adapters."""
+
+    base: BaseModelManifest
+    # Of the base by itself; each release has its own limit of tokens.
+    spec: ServingSpec
+    engine: SharedEngine
+    skeleton: Skeleton
+
+    def attach(self, order: ReleaseOrder) -> ReleaseEngine:
+        """Check a package and compute with its adapter; `AssayError` where it cannot share.
+
+        Nothing of it is left then.
+        """
+        package, adapter = self._read_unchanged(order)
+        limit = order.default_max_tokens
+        if limit is None:
+            limit = package.verdict.spec.default_max_tokens
+        spec = self.spec.model_copy(update={"default_max_tokens": limit})
+        specs = specs_of(self.base, spec, order.model_name, package)
+        return self.engine.attach(adapter, specs)
+
+    def close(self) -> None:
+        """Cancel what runs, and stop."""
+        self.engine.close()
+
+    def _read_unchanged(self, order: ReleaseOrder) -> tuple[Package, Adapter]:
+        for _ in range(_TRIES):
+            before = read_stamps(order.package)
+            package, adapter = self._read(order)
+            if before is not None and read_stamps(order.package) == before:
+                return package, adapter
+        raise DamagedFile(
+            f"Files of {order.package} changed while they were loaded. "
+            "Find out who writes there, then release again."
+        )
+
+    def _read(self, order: ReleaseOrder) -> tuple[Package, Adapter]:
+        package = open_package(order.package, self.base)
+        if digest_of_package(order.package) != order.package_sha256:
+            raise DamagedFile(
+                f"{order.package} is not package {order.package_sha256[:12]}. "
+                "Fetch the package again."
+            )
+        check_weights(package)
+        adapter = self.skeleton.read(package.adapter_folder)
+        outside = sorted(adapter.keys() - self.engine.layers)
+        if outside:
+            raise ServingError(
+                f"The adapter changes {outside[0]}, which has no place for adapters in this "
+                "process. Serve it in another one."
+            )
+        return package, adapter
+
+
+def load_shared(config: SharedConfig) -> SharedBase:
+    """Check every digest, then load the base with places for adapters.
+
+    `DamagedFile` also where files were exchanged after their check, be it for a moment.
+    """
+    base = BaseModelManifest.read(config.base_manifest)
+    folders = config.base_folder, config.adapted_like
+    for _ in range(_TRIES):
+        before = _read_stamps(config, base)
+        loaded = _check_and_load(config, base)
+        if None not in before and _read_stamps(config, base) == before:
+            return loaded
+        loaded.close()
+    names = " or ".join(str(folder) for folder in folders)
+    raise DamagedFile(
+        f"Files of {names} changed while they were loaded. "
+        "Find out who writes there, then start again."
+    )
+
+
+def _read_stamps(config: SharedConfig, base: BaseModelManifest) -> tuple[Any, Any]:
+    of_base = read_stamps(config.base_folder, base.files)
+    return of_base, read_stamps(config.adapted_like)
+
+
+def _check_and_load(config: SharedConfig, base: BaseModelManifest) -> SharedBase:
+    check_base(config.base_folder, base)
+    example = open_package(config.adapted_like, base)
+    check_weights(example)
+    folders = config.base_manifest.parent, config.base_folder, example.folder
+    template = read_chat_template(base, folders)
+    if config.precision is None:
+        precision = scored_precision(example)
+    else:
+        precision = check_precision(config.precision)
+    tuned = load_language_model(
+        base, config.base_folder, template, precision, example.adapter_folder
+    )
+    copy_weights(tuned.model)
+    opened = open_on_transformers(tuned, example.adapter_folder)
+    spec = ServingSpec.of_transformers(base, precision, 0)
+    return SharedBase(base, spec, opened.engine, opened.skeleton)
+
+
+def check_weights(package: Package) -> None:
+    """Return only if the package holds weights: a prompt needs no place in a base."""
+    if package.adapter.prompt is not None:
+        raise ServingError(
+            f"{package.folder} is a prompt, which shares no process. Serve it by itself."
+        )

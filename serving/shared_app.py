@@ -1,0 +1,154 @@
+"""The HTTP interface of a process in which releases come and go.
+
+    PUT     /releases/{package_sha256}      attach a release
+    DELETE  /releases/{package_sha256}      cancel its answers, and give its memory back
+    *       /releases/{package_sha256}/…    what `serving.app` answers, for that release
+
+Only the endpoint that owns the process asks it (`serving.owner`).
+"""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from pydantic import Field, ValidationError
+from starlette.routing import Mount
+from starlette.types import Receive, Scope, Send
+
+from core.errors import AssayError
+from core.value import Value, first_problem
+from serving.answer import error_response
+from serving.app import (
+    READ,
+    add_error_handlers,
+    create_app,
+    create_bare_app,
+    list_models,
+)
+from serving.engines.shared.engine import ReleaseEngine, gone_error
+from serving.load_shared import ReleaseOrder, SharedBase
+from serving.openai_schema.models import ModelList
+from serving.paths import RELEASES
+from serving.refusal import Refusal, not_ready_error
+from serving.request_body import read_body
+
+
+class AttachRequest(Value):
+    """The body of `PUT /releases/{package_sha256}`."""
+
+    package: str
+    model_name: str
+    # None: as it was scored.
+    default_max_tokens: Annotated[int, Field(ge=1)] | None = None
+
+
+class _Attached:
+    """A release that answers."""
+
+    def __init__(self, engine: ReleaseEngine) -> None:
+        self.engine = engine
+        self.app = create_app(engine)
+        self.models = list_models(engine, int(time.time()))
+
+
+class SharedReleases:
+    """The releases of a process by the digest of their packages, and the way to each."""
+
+    def __init__(self, shared: SharedBase) -> None:
+        self._shared = shared
+        self._attached: dict[str, _Attached] = {}
+        # Those that are being attached or detached.
+        self._changing: set[str] = set()
+
+    async def attach(self, package_sha256: str, body: bytes) -> ModelList:
+        """Load a release; `Refusal` of status 409 where it cannot share this process."""
+        order = _parse(package_sha256, body)
+        if package_sha256 in self._attached or package_sha256 in self._changing:
+            raise _conflict(
+                f"Release {package_sha256[:12]} is in this process already. Detach it first.",
+                "release_exists",
+            )
+        self._changing.add(package_sha256)
+        try:
+            engine = await asyncio.to_thread(self._shared.attach, order)
+            attached = _Attached(engine)
+            self._attached[package_sha256] = attached
+        except Refusal:
+            raise
+        except AssayError as error:
+            raise _conflict(str(error), "release_not_shared") from error
+        finally:
+            self._changing.discard(package_sha256)
+        return attached.models
+
+    async def detach(self, package_sha256: str) -> None:
+        """Cancel a release's answers and give its memory back; `Refusal` where it is not here."""
+        attached = self._attached.pop(package_sha256, None)
+        if attached is None:
+            raise gone_error()
+        self._changing.add(package_sha256)
+        try:
+            await asyncio.to_thread(attached.engine.close)
+        finally:
+            self._changing.discard(package_sha256)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request to a release."""
+        attached = self._attached.get(scope["path_params"]["package_sha256"])
+        if attached is None:
+            response = error_response(gone_error())
+            await response(scope, receive, send)
+            return
+        await attached.app(scope, receive, send)
+
+
+def create_shared_app(shared: SharedBase) -> FastAPI:
+    """The HTTP interface of a base that takes releases."""
+    app = create_bare_app()
+    releases = SharedReleases(shared)
+    add_error_handlers(app)
+
+    @app.api_route("/healthz", methods=READ)
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.api_route("/readyz", methods=READ)
+    async def readyz() -> dict[str, str]:
+        if not shared.engine.is_ready:
+            raise not_ready_error()
+        return {"status": "ready"}
+
+    @app.put(f"{RELEASES}/{{package_sha256}}")
+    async def attach(package_sha256: str, request: Request) -> ModelList:
+        body = await read_body(request)
+        return await releases.attach(package_sha256, body)
+
+    @app.delete(f"{RELEASES}/{{package_sha256}}", status_code=204)
+    async def detach(package_sha256: str) -> Response:
+        await releases.detach(package_sha256)
+        return Response(status_code=204)
+
+    app.router.routes.append(Mount(f"{RELEASES}/{{package_sha256}}", app=releases))
+    return app
+
+
+def _parse(package_sha256: str, body: bytes) -> ReleaseOrder:
+    try:
+        asked = AttachRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise Refusal(
+            f"The body is no order to attach a release: {first_problem(error)}."
+        ) from error
+    return ReleaseOrder(
+        package_sha256,
+        Path(asked.package),
+        asked.model_name,
+        asked.default_max_tokens,
+    )
+
+
+def _conflict(message: str, code: str) -> Refusal:
+    return Refusal(message, status=409, code=code)
