@@ -110,6 +110,7 @@ def _load_shared(options: argparse.Namespace) -> _Loaded:
         adapted_like=options.adapted_like,
         precision=options.precision,
         engine=options.engine,
+        has_stand_in=not options.no_stand_in,
     )
     shared = load_shared(config)
     what = f"{base_model_name(shared.base)} for releases"

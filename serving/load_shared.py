@@ -5,21 +5,34 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import DamagedFile, ServingError
-from pipelines.models.language_model import Precision, load_language_model
+from pipelines.models.language_model import (
+    LanguageModel,
+    Precision,
+    load_language_model,
+)
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.serving_spec import ServingSpec
 from registry.release.package_signature import digest_of_package
-from serving.engines import TRANSFORMERS
+from serving.engines import OPENVINO, TRANSFORMERS, NotTaken
 from serving.engines.shared.engine import ReleaseEngine, SharedEngine
-from serving.engines.shared.opening import open_on_transformers
 from serving.engines.shared.skeleton import Skeleton
 from serving.engines.shared.stack import Adapter
-from serving.load import check_precision, copy_weights, scored_precision, specs_of
+from serving.load import (
+    DEFAULT_MAX_TOKENS,
+    check_device,
+    check_precision,
+    copy_weights,
+    scored_precision,
+    specs_of,
+)
+from serving.log import say
 from serving.package import Package, check_base, open_package, read_chat_template
 from serving.stamps import read_stamps
 
 # A program that links the files for a backup changes their stamps, too, but only once.
 _TRIES = 2
+# Tokens of the rows that a base is tried with.
+_SHORT, _LONG = 5, 11
 
 
 @dataclass(frozen=True)
@@ -33,6 +46,8 @@ class SharedConfig:
     # None: as that package was scored.
     precision: Precision | None = None
     engine: str = TRANSFORMERS
+    # Whether transformers computes where that engine does not take the base.
+    has_stand_in: bool = True
 
 
 @dataclass(frozen=True)
@@ -51,10 +66,12 @@ class SharedBase:
     """A loaded base that takes adapters."""
 
     base: BaseModelManifest
-    # Of the base by itself; each release has its own limit of tokens.
-    spec: ServingSpec
+    # Of the base by itself, as it is scored; each release has its own limit of tokens.
+    scored: ServingSpec
     engine: SharedEngine
     skeleton: Skeleton
+    # What computes instead of what scores: its name and version.
+    computed_by: tuple[str, str] | None = None
 
     def attach(self, order: ReleaseOrder) -> ReleaseEngine:
         """Check a package and compute with its adapter; `AssayError` where it cannot share.
@@ -65,8 +82,11 @@ class SharedBase:
         limit = order.default_max_tokens
         if limit is None:
             limit = package.verdict.spec.default_max_tokens
-        spec = self.spec.model_copy(update={"default_max_tokens": limit})
+        spec = self.scored.model_copy(update={"default_max_tokens": limit})
         specs = specs_of(self.base, spec, order.model_name, package)
+        if self.computed_by is not None:
+            for name, each in specs.items():
+                specs[name] = each.in_engine(*self.computed_by)
         return self.engine.attach(adapter, specs)
 
     def close(self) -> None:
@@ -128,6 +148,12 @@ def _read_stamps(config: SharedConfig, base: BaseModelManifest) -> tuple[Any, An
 
 
 def _check_and_load(config: SharedConfig, base: BaseModelManifest) -> SharedBase:
+    if config.engine not in (TRANSFORMERS, OPENVINO):
+        raise ServingError(
+            f"--engine {config.engine} has a process for each release. Leave --shared out."
+        )
+    if not config.has_stand_in:
+        check_device(config.engine)
     check_base(config.base_folder, base)
     example = open_package(config.adapted_like, base)
     check_weights(example)
@@ -141,9 +167,47 @@ def _check_and_load(config: SharedConfig, base: BaseModelManifest) -> SharedBase
         base, config.base_folder, template, precision, example.adapter_folder
     )
     copy_weights(tuned.model)
-    opened = open_on_transformers(tuned, example.adapter_folder)
-    spec = ServingSpec.of_transformers(base, precision, 0)
-    return SharedBase(base, spec, opened.engine, opened.skeleton)
+    spec = ServingSpec.of_transformers(base, precision, DEFAULT_MAX_TOKENS)
+    if config.engine == OPENVINO:
+        return _open_with_openvino(config, base, spec, tuned, example)
+    return _open_with_transformers(base, spec, tuned, example)
+
+
+def _open_with_transformers(
+    base: BaseModelManifest, spec: ServingSpec, tuned: LanguageModel, example: Package
+) -> SharedBase:
+    from serving.engines.shared.opening import open_on_transformers, prepare
+    from serving.engines.slot_model import Trial
+
+    trial = Trial.of(tuned, short=_SHORT, long=_LONG)
+    prepared = prepare(tuned, example.adapter_folder, trial)
+    engine = open_on_transformers(prepared)
+    return SharedBase(base, spec, engine, prepared.skeleton)
+
+
+def _open_with_openvino(
+    config: SharedConfig,
+    base: BaseModelManifest,
+    spec: ServingSpec,
+    tuned: LanguageModel,
+    example: Package,
+) -> SharedBase:
+    """By OpenVINO; by transformers where OpenVINO does not take the base, and that may stand in."""
+    from serving.engines.openvino.opening import library_version, make_trial
+    from serving.engines.openvino.sharing import check_sharing, open_on_openvino
+    from serving.engines.shared.opening import open_on_transformers, prepare
+
+    prepared = prepare(tuned, example.adapter_folder, make_trial(tuned))
+    try:
+        check_sharing(prepared.language)
+        engine = open_on_openvino(prepared)
+    except NotTaken as reason:
+        if not config.has_stand_in:
+            raise ServingError(f"OpenVINO does not take {base.id}: {reason}") from None
+        say(f"OpenVINO does not serve {base.id}: {reason}. transformers serves it.")
+        return SharedBase(base, spec, open_on_transformers(prepared), prepared.skeleton)
+    computed_by = OPENVINO, library_version()
+    return SharedBase(base, spec, engine, prepared.skeleton, computed_by)
 
 
 def check_weights(package: Package) -> None:

@@ -3,8 +3,10 @@
 graph of torch ─▶ OpenVINO ─▶ past keys and values as its state ─▶ paged attention ─▶ compiled
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
+
+import torch
 
 from serving.engines import NotTaken
 from serving.engines.openvino.library import load_library
@@ -16,7 +18,6 @@ _PAGED_INPUTS = {
     "input_ids",
     "position_ids",
     "wanted",
-    "share",
     "past_lens",
     "subsequence_begins",
     "block_indices",
@@ -54,13 +55,14 @@ def compile_recorded(recorded: Recorded, threads: int) -> Any:
     except Exception as error:
         lines = str(error).strip().splitlines() or [""]
         raise NotTaken(f"its graph does not compile ({lines[-1][:200]})") from error
-    _check_inputs(compiled)
+    _check_inputs(compiled, {each.name for each in recorded.adapters})
     return compiled
 
 
 def _convert(openvino: Any, recorded: Recorded) -> Any:
-    names = [*INPUTS, *_past_names("past", recorded.shapes)]
-    described = _describe_inputs(openvino, recorded.shapes)
+    of_adapters = [each.name for each in recorded.adapters]
+    names = [*INPUTS, *of_adapters, *_past_names("past", recorded.shapes)]
+    described = _describe_inputs(openvino, recorded)
     model = openvino.convert_model(recorded.graph, input=described)
     for name, port in zip(names, model.inputs, strict=True):
         port.get_tensor().set_names({name})
@@ -71,9 +73,7 @@ def _convert(openvino: Any, recorded: Recorded) -> Any:
     return model
 
 
-def _describe_inputs(
-    openvino: Any, shapes: Sequence[tuple[HeadShape, HeadShape]]
-) -> list[Any]:
+def _describe_inputs(openvino: Any, recorded: Recorded) -> list[Any]:
     """Shape and type of each input, -1 for what a request decides."""
     shape, kinds = openvino.PartialShape, openvino.Type
     described = [
@@ -82,9 +82,12 @@ def _describe_inputs(
         (shape([-1, 1, -1, -1]), kinds.f32),
         (shape([-1]), kinds.i64),
         (shape([-1]), kinds.i64),
-        (shape([1]), kinds.f32),
     ]
-    for pair in shapes:
+    for each in recorded.adapters:
+        is_choice = each.example.dtype == torch.bool
+        kind = kinds.boolean if is_choice else kinds.f32
+        described.append((shape(list(each.shape)), kind))
+    for pair in recorded.shapes:
         for head in pair:
             states = shape([-1, head.heads, -1, head.size])
             described.append((states, kinds.f32))
@@ -151,9 +154,10 @@ def _write_numbers(openvino: Any, model: Any) -> None:
             node.output(0).replace(number.output(0))
 
 
-def _check_inputs(compiled: Any) -> None:
+def _check_inputs(compiled: Any, of_adapters: Collection[str]) -> None:
     """Return only if every input is known: one that stays empty would change answers."""
     for port in compiled.inputs:
         name = port.get_any_name()
-        if name not in _PAGED_INPUTS and not name.startswith(_PER_LAYER):
+        is_known = name in _PAGED_INPUTS or name in of_adapters
+        if not is_known and not name.startswith(_PER_LAYER):
             raise NotTaken(f"its graph has the unknown input {name}")

@@ -33,20 +33,25 @@ def open_openvino(language: LanguageModel, *, has_adapter: bool) -> Rows[PagedSl
     adapter that is not applied, or with another scale, is seen here.
     """
     load_library()
-    _check_kind(language)
-    long = min(_LONG, language.context_tokens)
-    trial = Trial.of(language, short=min(_SHORT, long - 1), long=long)
-    shapes = _shapes(language)
-    weights = _move_weights(language)
+    check_kind(language)
+    trial = make_trial(language)
+    shapes = look_at_shapes(language)
+    weights = move_weights(language)
     recorded = record(language.model, shapes)
     compiled = compile_recorded(recorded, torch.get_num_threads())
     model, slots = open_paged(compiled, has_adapter=has_adapter)
     rows = Rows(model, slots, switch=model)
     check_rows(language, trial, rows, has_adapter=has_adapter)
-    _compute_once(rows, language.context_tokens)
+    compute_once(rows, language.context_tokens)
     if weights is not None:
         weights.leave_memory()
     return rows
+
+
+def make_trial(language: LanguageModel) -> Trial:
+    """Two rows that fill more than two blocks, as far as the context allows."""
+    long = min(_LONG, language.context_tokens)
+    return Trial.of(language, short=min(_SHORT, long - 1), long=long)
 
 
 def check_rows(
@@ -72,7 +77,7 @@ def check_rows(
         loaded.turn(on=True)
 
 
-def _shapes(language: LanguageModel) -> list[tuple[HeadShape, HeadShape]]:
+def look_at_shapes(language: LanguageModel) -> list[tuple[HeadShape, HeadShape]]:
     """What each layer keeps for one token, seen in as few of them as there can be."""
     fewest = Trial.of(language, short=1, long=2)
     with torch.inference_mode():
@@ -80,7 +85,7 @@ def _shapes(language: LanguageModel) -> list[tuple[HeadShape, HeadShape]]:
     return shapes
 
 
-def _compute_once(rows: Rows[PagedSlots], longest: int) -> None:
+def compute_once(rows: Rows[PagedSlots], longest: int) -> None:
     """Have OpenVINO make the forms of the weights that it computes few tokens by, and many."""
     slots = rows.slots.like()
     slots.reserve(1, _FORMS[-1])
@@ -91,7 +96,7 @@ def _compute_once(rows: Rows[PagedSlots], longest: int) -> None:
             rows.model.compute(slots, [part], do_nothing)
 
 
-def _move_weights(language: LanguageModel) -> WeightsFile | None:
+def move_weights(language: LanguageModel) -> WeightsFile | None:
     """Have them in a file; None where there is no room for one."""
     try:
         return WeightsFile(language.model)
@@ -107,7 +112,8 @@ def library_version() -> str:
     return version("openvino")
 
 
-def _check_kind(language: LanguageModel) -> None:
+def check_kind(language: LanguageModel) -> None:
+    """Return only if this is a base that can be recorded; `NotTaken` with the reason otherwise."""
     if language.device != "cpu":
         raise NotTaken(f"the model is on {language.device}, not on the processor")
     if language.precision != "float32":

@@ -134,6 +134,7 @@ class PagedModel:
         self._bound: Buffers | None = None
         # They share memory with the buffers, which are alive for as long as they are.
         self._tensors: list[Any] = []
+        self._held: dict[str, Any] = {}
 
     def turn(self, *, on: bool) -> None:
         """Have the next forward use the adapter, or the base alone."""
@@ -141,12 +142,20 @@ class PagedModel:
             self._share = _share(on=on)
 
     def compute(
-        self, slots: PagedSlots, parts: Sequence[Part], meanwhile: Callable[[], None]
+        self,
+        slots: PagedSlots,
+        parts: Sequence[Part],
+        meanwhile: Callable[[], None],
+        more: Buffers | None = None,
     ) -> Sequence[torch.Tensor]:
-        """Compute parts of rows in one forward, prompts beside single tokens."""
+        """Compute parts of rows in one forward, prompts beside single tokens.
+
+        `more` is what other inputs of the graph are in this forward.
+        """
         self._bind(slots)
         inputs = _describe(slots, [part for part in parts if part.tokens])
         inputs["share"] = self._share
+        inputs.update(more or {})
         known = {name: inputs[name] for name in inputs if name in self._names}
         # Not copied, and therefore kept until it has computed.
         self._request.start_async(known, share_inputs=True)
@@ -157,6 +166,13 @@ class PagedModel:
         logits = self._request.get_tensor("logits").data[:, 0]
         counts = [part.keep if part.tokens else 0 for part in parts]
         return torch.split(torch.from_numpy(logits), counts)
+
+    def hold(self, inputs: Buffers) -> None:
+        """Compute with these inputs from now on, in place of those that had their names."""
+        held = {name: _tensor(array) for name, array in inputs.items()}
+        for name, tensor in held.items():
+            self._request.set_tensor(name, tensor)
+        self._held = held
 
     def let_go(self, buffers: Buffers) -> None:
         """Hold these buffers no longer, so that their memory can be given back."""
@@ -179,10 +195,8 @@ class PagedModel:
         self._bound = slots.buffers
 
     def _set(self, name: str, buffer: np.ndarray) -> None:
-        import openvino
-
         flat = buffer.reshape(-1, *buffer.shape[2:])
-        tensor = openvino.Tensor(flat, shared_memory=True)
+        tensor = _tensor(flat)
         self._request.set_tensor(name, tensor)
         self._tensors.append(tensor)
 
@@ -209,6 +223,13 @@ def open_paged(compiled: Any, *, has_adapter: bool) -> tuple[PagedModel, PagedSl
 def blocks_for(length: int, block: int) -> int:
     """How many blocks so many positions take."""
     return -(-length // block)
+
+
+def _tensor(array: np.ndarray) -> Any:
+    """A tensor in the memory of an array, which has to live as long."""
+    import openvino
+
+    return openvino.Tensor(array, shared_memory=True)
 
 
 def _share(*, on: bool) -> np.ndarray:

@@ -1,16 +1,16 @@
 """One forward of a model, recorded as a graph of torch: past keys and values in, new ones out.
 
-    ids, positions, past keys and values, share of the adapter ──▶ logits, keys and values
+    ids, positions, past keys and values, what adapters need ──▶ logits, keys and values
 
 What is recorded is what transformers and peft compute: there are no names of weights to match, and
-an adapter's scale cannot be forgotten. `share` is 1 for the adapter and 0 for the base alone.
+an adapter's scale cannot be forgotten.
 """
 
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from transformers import AttentionInterface
@@ -31,9 +31,31 @@ INPUTS = (
     "attention_mask",
     "beam_idx",
     "wanted",
-    "share",
 )
-"""Names of the graph's inputs in their order, before those of past keys and values."""
+"""Names of the graph's inputs in their order; those of adapters and of the past follow."""
+
+
+@dataclass(frozen=True)
+class AdapterInput:
+    """An input of the graph that decides what adapters add."""
+
+    name: str
+    # What it is while the graph is recorded.
+    example: torch.Tensor
+    # -1 for what may have another size then.
+    shape: tuple[int, ...]
+
+
+class Adapters(Protocol):
+    """What makes a model compute by its graph's inputs what adapters add."""
+
+    inputs: Sequence[AdapterInput]
+
+    def use(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Have the forward that is recorded compute with these."""
+
+    def restore(self) -> None:
+        """Leave the model as it was."""
 
 
 @dataclass(frozen=True)
@@ -41,25 +63,37 @@ class Recorded:
     """A graph of torch, and what its inputs look like."""
 
     graph: Any
+    adapters: Sequence[AdapterInput]
     # Of the keys and the values of each layer.
     shapes: Sequence[tuple[HeadShape, HeadShape]]
 
 
-def record(model: Any, shapes: Sequence[tuple[HeadShape, HeadShape]]) -> Recorded:
-    """Record a forward of a model with its adapter; `NotTaken` where that cannot be done."""
+def record(
+    model: Any,
+    shapes: Sequence[tuple[HeadShape, HeadShape]],
+    adapters: Adapters | None = None,
+) -> Recorded:
+    """Record a forward of a model with its adapter; `NotTaken` where that cannot be done.
+
+    `adapters` is how its adapters become inputs; None: the one that peft put on it, by its share.
+    """
     try:
-        graph = _trace(model, shapes)
+        by_inputs = adapters or Share(model)
+        graph = _trace(model, shapes, by_inputs)
     except NotTaken:
         raise
     except Exception as error:
         fact = f"{type(error).__name__}: {str(error)[:200]}"
         raise NotTaken(f"its forward cannot be recorded ({fact})") from error
-    return Recorded(graph, shapes)
+    return Recorded(graph, by_inputs.inputs, shapes)
 
 
-def _trace(model: Any, shapes: Sequence[tuple[HeadShape, HeadShape]]) -> Any:
-    example = _make_example(shapes)
-    forward = _Forward(model).eval()
+def _trace(
+    model: Any, shapes: Sequence[tuple[HeadShape, HeadShape]], adapters: Adapters
+) -> Any:
+    examples = [each.example for each in adapters.inputs]
+    example = _make_example(shapes, examples)
+    forward = _Forward(model, adapters).eval()
     try:
         with torch.no_grad(), _own_attention(model), warnings.catch_warnings():
             # It warns of each shape that it reads, and of a successor that OpenVINO reads less
@@ -73,38 +107,65 @@ def _trace(model: Any, shapes: Sequence[tuple[HeadShape, HeadShape]]) -> Any:
 
 
 def _make_example(
-    shapes: Sequence[tuple[HeadShape, HeadShape]],
+    shapes: Sequence[tuple[HeadShape, HeadShape]], adapters: Sequence[torch.Tensor]
 ) -> tuple[torch.Tensor, ...]:
     tokens = torch.ones(_ROWS, _TOKENS, dtype=torch.long)
     positions = torch.arange(_PAST, _PAST + _TOKENS).expand(_ROWS, _TOKENS)
     mask = torch.zeros(_ROWS, 1, _TOKENS, _PAST + _TOKENS)
     rows = torch.arange(_ROWS)
     wanted = torch.tensor([0, 1, 4, 5])
-    share = torch.ones(1)
     past = []
     for pair in shapes:
         for shape in pair:
             states = shape.zeros(_ROWS, _PAST)
             past.append(states)
-    return tokens, positions, mask, rows, wanted, share, *past
+    return tokens, positions, mask, rows, wanted, *adapters, *past
+
+
+class Share:
+    """The share of an adapter that peft put on a model: 1, or 0 for the base alone."""
+
+    def __init__(self, model: Any) -> None:
+        """`NotTaken` where a layer computes more than a scaled product of two matrices."""
+        self.inputs = (AdapterInput("share", torch.ones(1), (1,)),)
+        # Where peft keeps the scale of each adapted layer: alpha by rank, as it was trained.
+        self._scales: list[tuple[dict[str, Any], str, float]] = []
+        for module in model.modules():
+            scales = getattr(module, "scaling", None)
+            if not isinstance(scales, dict):
+                continue
+            if getattr(module, "lora_variant", None):
+                raise NotTaken("its adapter is no plain LoRA")
+            for name, scale in scales.items():
+                self._scales.append((scales, name, float(scale)))
+
+    def use(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Have each layer scale by the share as well."""
+        (share,) = tensors
+        for scales, name, scale in self._scales:
+            scales[name] = scale * share
+
+    def restore(self) -> None:
+        """Have each layer scale as it was trained."""
+        for scales, name, scale in self._scales:
+            scales[name] = scale
 
 
 class _Forward(torch.nn.Module):
     """A model's forward with everything that it needs as an argument."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, adapters: Adapters) -> None:
         super().__init__()
         self._model = model
         self._wanted: torch.Tensor | None = None
-        self._scales = _adapter_scales(model)
+        self._adapters = adapters
         head = model.get_output_embeddings()
         self._hook = head.register_forward_pre_hook(self._choose_wanted)
 
     def restore(self) -> None:
         """Leave the model as it was."""
         self._hook.remove()
-        for scales, name, scale in self._scales:
-            scales[name] = scale
+        self._adapters.restore()
 
     def forward(
         self,
@@ -113,13 +174,13 @@ class _Forward(torch.nn.Module):
         attention_mask: torch.Tensor,
         beam_idx: torch.Tensor,
         wanted: torch.Tensor,
-        share: torch.Tensor,
-        *past: torch.Tensor,
+        *more: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
         """Logits of the `wanted` positions, then keys and values of each layer."""
         self._wanted = wanted
-        for scales, name, scale in self._scales:
-            scales[name] = scale * share
+        count = len(self._adapters.inputs)
+        self._adapters.use(more[:count])
+        past = more[count:]
         layers = []
         for keys, values in zip(past[::2], past[1::2], strict=True):
             own_keys = keys.index_select(0, beam_idx)
@@ -165,23 +226,6 @@ class _PastLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         self.all_keys = torch.cat([keys, key_states], dim=2)
         self.all_values = torch.cat([values, value_states], dim=2)
         return self.all_keys, self.all_values
-
-
-def _adapter_scales(model: Any) -> list[tuple[dict[str, Any], str, float]]:
-    """Where peft keeps the scale of each adapted layer: alpha by rank, as it was trained.
-
-    `NotTaken` where a layer computes more than a scaled product of two matrices.
-    """
-    found = []
-    for module in model.modules():
-        scales = getattr(module, "scaling", None)
-        if not isinstance(scales, dict):
-            continue
-        if getattr(module, "lora_variant", None):
-            raise NotTaken("its adapter is no plain LoRA")
-        for name, scale in scales.items():
-            found.append((scales, name, float(scale)))
-    return found
 
 
 @contextmanager

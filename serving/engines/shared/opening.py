@@ -1,121 +1,164 @@
-"""A loaded base with places for adapters, trusted only where it computes what peft computes."""
+"""A loaded base with places for adapters, trusted only where it computes what peft computes.
+
+tuned ─▶ by peft: what two rows give ─▶ peft taken off, places put in ─▶ the same two rows
+"""
 
 import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
 from core.errors import ServingError
 from pipelines.models.language_model import LanguageModel
-from serving.engines.shared.engine import SharedEngine
+from serving.engines.row_model import Rows, SlotsT
+from serving.engines.shared.engine import Exchangeable, SharedEngine
 from serving.engines.shared.places import Places
 from serving.engines.shared.skeleton import Skeleton, adapted_layers_of
+from serving.engines.shared.stack import Stack
 from serving.engines.slot_model import Trial, are_alike, open_slots
-from serving.engines.slots import Slots
 from serving.engines.transformers import ROWS
 from serving.engines.worker import report_failure
 
 if TYPE_CHECKING:
-    from serving.engines.row_model import RowModel
     from serving.engines.runners import Runner
 
-_SHORT, _LONG = 5, 11
-# Of the adapter that is tried; none that is attached has it.
+# Number of the adapter that is tried. None that is attached has it.
 _TRIED = 0
 
 
 @dataclass(frozen=True)
-class Opened:
-    """An engine without an adapter, and what reads adapters for it."""
+class Proof:
+    """What peft computes for two rows, with an adapter and by the base alone."""
 
-    engine: SharedEngine
+    trial: Trial
+    # Of both rows, by the adapter that computes them.
+    expected: Mapping[int | None, torch.Tensor]
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, tuned: LanguageModel, trial: Trial) -> Self:
+        """By a model that has its adapter from peft."""
+        with torch.inference_mode():
+            with_adapter, _ = trial.compute_alone(tuned)
+            with tuned.model.disable_adapter():
+                without, _ = trial.compute_alone(tuned)
+        expected = {_TRIED: with_adapter, None: without}
+        return cls(trial, expected, getattr(torch, tuned.precision))
+
+    def holds_alone(self, language: LanguageModel, places: Places) -> bool:
+        """Whether a model with places computes both rows as peft does."""
+        with torch.inference_mode():
+            for adapter, logits in self.expected.items():
+                places.aim([adapter])
+                computed, _ = self.trial.compute_alone(language)
+                if not are_alike(computed, logits, self.dtype):
+                    return False
+        return True
+
+    def holds_together(self, rows: Rows[SlotsT]) -> bool:
+        """Whether rows of the adapter and of the base are right where they share a step."""
+        with torch.inference_mode():
+            for adapters in ((_TRIED, None), (None, _TRIED)):
+                computed = self.trial.compute_together(
+                    rows.model, rows.slots.like(), adapters
+                )
+                logits = [self.expected[each][row] for row, each in enumerate(adapters)]
+                if not are_alike(computed, torch.stack(logits), self.dtype):
+                    return False
+        return True
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A base with places that are right, and what reads adapters for it."""
+
+    language: LanguageModel
+    places: Places
     skeleton: Skeleton
+    proof: Proof
+    # With the adapter that is tried.
+    tried: Stack
 
 
-def open_on_transformers(tuned: LanguageModel, example: Path) -> Opened:
-    """Put places into a loaded base, for the layers that its adapter changes.
+def prepare(tuned: LanguageModel, example: Path, trial: Trial) -> Prepared:
+    """Put places into a loaded base, in the layers that its adapter changes.
 
-    `example` is that adapter's folder. `ServingError` where rows computed in those places are not
-    those that peft computes.
+    `example` is that adapter's folder. `ServingError` where the places do not compute what peft
+    computes.
     """
-    trial = Trial.of(tuned, short=_SHORT, long=_LONG)
     names = adapted_layers_of(tuned.model)
-    expected = _by_peft(tuned, trial)
+    proof = Proof.of(tuned, trial)
     plain = replace(tuned, model=tuned.model.unload())
     skeleton = Skeleton(plain.model)
     places = Places(plain.model, names)
-    adapter = skeleton.read(example)
+    tried = places.stack.with_adapter(_TRIED, skeleton.read(example))
     empty = places.stack
-    places.stack = empty.with_adapter(_TRIED, adapter)
-    slots = open_slots(plain, places.aim)
-    with torch.inference_mode():
-        _check_alone(plain, places, trial, expected)
-        if slots is not None and not _is_right_together(*slots, trial, expected, plain):
-            slots = None
+    places.stack = tried
+    is_right = proof.holds_alone(plain, places)
     places.stack = empty
     places.aim([None])
+    if not is_right:
+        raise ServingError(
+            "This base computes other probabilities with places for adapters than peft does. "
+            "Serve each release by itself."
+        )
+    return Prepared(plain, places, skeleton, proof, tried)
+
+
+def open_on_transformers(prepared: Prepared) -> SharedEngine:
+    """An engine of the loaded weights: many answers at once, or one where rows mix."""
+    from serving.engines.runners import OneByOne
+
+    language, places = prepared.language, prepared.places
+    rows = _open_rows(prepared)
+    if rows is not None:
+        return open_together(language, rows, places)
+
+    def turn_to(adapter: int | None) -> None:
+        places.aim([adapter])
 
     def open_runner(closing: threading.Event) -> "Runner":
-        from serving.engines.row_model import Rows
-        from serving.engines.runners import OneByOne, Together
+        return OneByOne(language, turn_to, report_failure, closing)
 
-        if slots is None:
-            return OneByOne(
-                plain,
-                lambda adapter: places.aim([adapter]),
-                report_failure,
-                closing,
-            )
-        rows = Rows(slots[0], slots[1].like(), switch=None)
-        return Together(plain.encoder, rows, report_failure, ROWS)
-
-    engine = SharedEngine(plain.encoder, plain.context_tokens, places, open_runner)
-    return Opened(engine, skeleton)
+    return _open(language, places, open_runner)
 
 
-def _by_peft(tuned: LanguageModel, trial: Trial) -> dict[int | None, torch.Tensor]:
-    """Logits behind the short and the long row, with the adapter and without."""
-    with torch.inference_mode():
-        with_adapter, _ = trial.compute_alone(tuned)
-        with tuned.model.disable_adapter():
-            without, _ = trial.compute_alone(tuned)
-    return {_TRIED: with_adapter, None: without}
+def open_together(
+    language: LanguageModel, rows: Rows[Any], places: Exchangeable
+) -> SharedEngine:
+    """An engine whose answers share each step, by what computes rows."""
+    from serving.engines.runners import Together
+
+    def open_runner(_: threading.Event) -> "Runner":
+        return Together(language.encoder, rows, report_failure, ROWS)
+
+    return _open(language, places, open_runner)
 
 
-def _check_alone(
+def _open(
     language: LanguageModel,
-    places: Places,
-    trial: Trial,
-    expected: dict[int | None, torch.Tensor],
-) -> None:
-    dtype = getattr(torch, language.precision)
-    for adapter, logits in expected.items():
-        places.aim([adapter])
-        computed, _ = trial.compute_alone(language)
-        if not are_alike(computed, logits, dtype):
-            raise ServingError(
-                "This base computes other probabilities with places for adapters than peft "
-                "does. Serve each release by itself."
-            )
+    places: Exchangeable,
+    open_runner: "Callable[[threading.Event], Runner]",
+) -> SharedEngine:
+    return SharedEngine(language.encoder, language.context_tokens, places, open_runner)
 
 
-def _is_right_together(
-    model: "RowModel[Slots]",
-    slots: Slots,
-    trial: Trial,
-    expected: dict[int | None, torch.Tensor],
-    language: LanguageModel,
-) -> bool:
-    """Whether a row with the adapter and one without are right where they share a step."""
-    dtype = getattr(torch, language.precision)
-    for adapters in ((_TRIED, None), (None, _TRIED)):
-        try:
-            computed = trial.compute_together(model, slots, adapters)
-        except (RuntimeError, ValueError):
-            return False
-        rows = [expected[adapter][row] for row, adapter in enumerate(adapters)]
-        if not are_alike(computed, torch.stack(rows), dtype):
-            return False
-    return True
+def _open_rows(prepared: Prepared) -> Rows[Any] | None:
+    """What computes rows in slots; None where rows of several adapters cannot share a forward."""
+    places = prepared.places
+    slots = open_slots(prepared.language, places.aim)
+    if slots is None:
+        return None
+    rows = Rows(*slots, switch=None)
+    empty = places.stack
+    places.stack = prepared.tried
+    try:
+        is_right = prepared.proof.holds_together(rows)
+    # A layer that sees rows in another order.
+    except (RuntimeError, ValueError):
+        is_right = False
+    places.stack = empty
+    return Rows(rows.model, rows.slots.like(), switch=None) if is_right else None

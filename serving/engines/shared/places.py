@@ -4,7 +4,7 @@ A row takes the ranks of its own adapter, by choice and not by a product: an inf
 adapter times zero would be no number.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,10 @@ from serving.engines.shared.stack import Layer, Matrices, Stack
 class Aim:
     """What a forward uses: some ranks of a stack, and which row takes which of them."""
 
-    stack: Stack
-    ranks: slice
-    # Of shape (rows, 1, ranks); None where all rows take all of them.
+    matrices: Mapping[str, Matrices]
+    # None: all of them.
+    ranks: slice | None
+    # Of shape (rows, 1 or tokens, ranks); None where all rows take all of them.
     keep: torch.Tensor | None
 
 
@@ -35,7 +36,7 @@ class Places:
             inner = model.get_submodule(name)
             model.set_submodule(name, _Place(inner, name, self))
             layers[name] = _sizes(inner)
-        self.stack = Stack(layers, self._device)
+        self.stack = Stack.empty(layers, self._device)
         """What the next forward uses; exchanged as a whole."""
 
     def aim(self, adapters: Sequence[int | None]) -> None:
@@ -44,7 +45,10 @@ class Places:
         `ValueError` where an adapter is not there.
         """
         stack = self.stack
-        spans = [_span_of(stack, adapter) for adapter in adapters]
+        spans = []
+        for adapter in adapters:
+            span = None if adapter is None else stack.span_of(adapter)
+            spans.append(span)
         used = [span for span in spans if span is not None]
         if not used:
             self._aim = None
@@ -54,14 +58,20 @@ class Places:
         keep = None
         if len(set(adapters)) > 1:
             keep = self._keep(spans, start, stop)
-        self._aim = Aim(stack, slice(start, stop), keep)
+        self._aim = Aim(stack.matrices, slice(start, stop), keep)
+
+    def record(self, matrices: Mapping[str, Matrices], keep: torch.Tensor) -> None:
+        """Have the next forward use these, which a graph has as its inputs."""
+        self._aim = Aim(matrices, None, keep)
 
     def chosen(self, name: str) -> tuple[Matrices, torch.Tensor | None] | None:
         """What the present forward adds to a layer; None: nothing."""
         aim = self._aim
         if aim is None:
             return None
-        whole = aim.stack.matrices[name]
+        whole = aim.matrices[name]
+        if aim.ranks is None:
+            return whole, aim.keep
         part = Matrices(whole.down[aim.ranks], whole.up[aim.ranks])
         return part, aim.keep
 
@@ -104,14 +114,6 @@ def _check_rows(x: torch.Tensor, keep: torch.Tensor) -> None:
     """Return only if what a layer sees has one row for each answer, in their order."""
     if x.ndim != keep.ndim or len(x) != len(keep):
         raise ValueError("a layer mixes the rows of a batch")
-
-
-def _span_of(stack: Stack, adapter: int | None) -> range | None:
-    if adapter is None:
-        return None
-    if adapter not in stack.spans:
-        raise ValueError(f"adapter {adapter} is not there")
-    return stack.spans[adapter]
 
 
 def _sizes(inner: Any) -> Layer:

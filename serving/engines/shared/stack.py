@@ -56,6 +56,25 @@ class Stack:
     spans: Mapping[int, range] = field(default_factory=dict)
     matrices: Mapping[str, Matrices] = field(default_factory=dict)
 
+    @classmethod
+    def empty(cls, layers: Mapping[str, Layer], device: str) -> Self:
+        """One without an adapter."""
+        made = cls(layers, device)
+        return replace(made, matrices=made.zeros())
+
+    @property
+    def ranks(self) -> int:
+        """How many ranks there are, nobody's among them; also those of no adapter."""
+        ends = [span.stop for span in self.spans.values()]
+        return max(ends, default=_AT_ONCE)
+
+    def span_of(self, number: int) -> range:
+        """The ranks of an adapter; `ValueError` where it is not there."""
+        span = self.spans.get(number)
+        if span is None:
+            raise ValueError(f"adapter {number} is not there")
+        return span
+
     def with_adapter(self, number: int, adapter: Adapter) -> Self:
         """The same and one more, whose ranks are nobody's so far."""
         ranks = [len(matrices.down) for matrices in adapter.values()]
@@ -70,6 +89,16 @@ class Stack:
         spans = {key: span for key, span in self.spans.items() if key != number}
         return self._stacked(adapters, spans)
 
+    def zeros(self) -> dict[str, Matrices]:
+        """Matrices of all its ranks, by the layer's name, with nothing in them."""
+        ranks = self.ranks
+        matrices = {}
+        for name, layer in self.layers.items():
+            down = torch.zeros(ranks, layer.inputs, device=self.device)
+            up = torch.zeros(ranks, layer.outputs, device=self.device)
+            matrices[name] = Matrices(down, up)
+        return matrices
+
     def _free_span(self, size: int) -> range:
         """The first ranks in a row that are nobody's."""
         start = 0
@@ -82,18 +111,13 @@ class Stack:
     def _stacked(
         self, adapters: Mapping[int, Adapter], spans: Mapping[int, range]
     ) -> Self:
-        ends = [span.stop for span in spans.values()]
-        ranks = max(ends, default=0)
-        matrices = {}
-        for name, layer in self.layers.items():
-            down = torch.zeros(ranks, layer.inputs, device=self.device)
-            up = torch.zeros(ranks, layer.outputs, device=self.device)
-            matrices[name] = Matrices(down, up)
+        made = replace(self, adapters=adapters, spans=spans)
+        matrices = made.zeros()
         for number, adapter in adapters.items():
             start = spans[number].start
             for name, own in adapter.items():
                 matrices[name].put(own, start)
-        return replace(self, adapters=adapters, spans=spans, matrices=matrices)
+        return replace(made, matrices=matrices)
 
 
 def _round_up(rank: int) -> int:

@@ -1,0 +1,54 @@
+"""A base in OpenVINO whose adapters come and go, trusted where it computes what peft computes."""
+
+from dataclasses import replace
+
+import torch
+
+from pipelines.models.language_model import LanguageModel
+from serving.engines import NotTaken
+from serving.engines.openvino.graph import compile_recorded
+from serving.engines.openvino.library import load_library
+from serving.engines.openvino.opening import (
+    check_kind,
+    compute_once,
+    look_at_shapes,
+    move_weights,
+)
+from serving.engines.openvino.paged import open_paged
+from serving.engines.openvino.stacked import StackedModel, StackInputs
+from serving.engines.openvino.trace import record
+from serving.engines.row_model import Rows
+from serving.engines.shared.engine import SharedEngine
+from serving.engines.shared.opening import Prepared, open_together
+
+
+def check_sharing(language: LanguageModel) -> None:
+    """Return only if OpenVINO may take this base; `NotTaken` with the reason otherwise."""
+    load_library()
+    check_kind(language)
+
+
+def open_on_openvino(prepared: Prepared) -> SharedEngine:
+    """Compile a base with places for adapters; `NotTaken` where that computes something else."""
+    language = prepared.language
+    shapes = look_at_shapes(language)
+    weights = move_weights(language)
+    recorded = record(language.model, shapes, StackInputs(prepared.places))
+    compiled = compile_recorded(recorded, torch.get_num_threads())
+    paged, slots = open_paged(compiled, has_adapter=False)
+    model = StackedModel(paged, prepared.tried)
+    rows = Rows(model, slots, switch=None)
+    try:
+        is_right = prepared.proof.holds_together(rows)
+    except RuntimeError as error:
+        fact = str(error).strip()[-200:]
+        raise NotTaken(f"its compiled graph does not run ({fact})") from error
+    if not is_right:
+        raise NotTaken("it computes other probabilities than the model itself")
+    model.stack = prepared.places.stack
+    compute_once(rows, language.context_tokens)
+    if weights is not None:
+        weights.leave_memory()
+    # The compiled model has weights of its own.
+    without_weights = replace(language, model=None)
+    return open_together(without_weights, rows, model)
