@@ -113,7 +113,7 @@ class SharedBase:
             )
         check_weights(package)
         adapter = self.skeleton.read(package.adapter_folder)
-        outside = sorted(adapter.keys() - self.engine.layers)
+        outside = sorted(adapter.keys() - self.engine.stack.layers.keys())
         if outside:
             raise ServingError(
                 f"The adapter changes {outside[0]}, which has no place for adapters in this "

@@ -1,5 +1,8 @@
 """`python -m serving --shared`: several releases of one base in one process, each with its own."""
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,9 +12,11 @@ import httpx
 import pytest
 
 from registry.release.known_answers import KnownAnswer, read_known_answers
+from registry.release.package_signature import digest_of_package
 from tests.support.running_engine import Served
-from tests.support.shared_process import SharedProcess, order, sharing
-from tests.support.tiny import make_tiny_package
+from tests.support.shared_process import ROOT, SharedProcess, order, sharing
+from tests.support.tiny import make_tiny_base, make_tiny_package, tiny_manifest
+from tests.support.waiting import SECONDS_AT_MOST
 
 NAMES = ("first", "second", "third")
 
@@ -138,3 +143,56 @@ def test_a_release_that_is_detached_is_not_found(
     for known in packages.known("first"):
         assert ask(process, sha, "first", known) == known.text
     process.detach(sha)
+
+
+def refused(process: SharedProcess, sha: str, package: Path) -> str:
+    """Why a package is not attached, of which nothing is there afterwards."""
+    with process.client as client:
+        response = client.put(f"/releases/{sha}", json=order(package, "it"))
+        assert response.status_code == 409, response.text
+        assert client.get(f"/releases/{sha}/readyz").status_code == 404
+    error = response.json()["error"]
+    assert error["code"] == "release_not_shared"
+    return str(error["message"])
+
+
+@pytest.mark.ci
+def test_a_release_that_cannot_share_is_refused_in_a_sentence(
+    process: SharedProcess, served: Served, packages: Packages, tmp_path: Path
+) -> None:
+    other_folder = make_tiny_base(tmp_path / "base", head_size=16)
+    other = tiny_manifest(other_folder, tmp_path / "home")
+    make_tiny_package(other_folder, other, tmp_path / "elsewhere")
+    sha = digest_of_package(tmp_path / "elsewhere")
+    assert "was trained on" in refused(process, sha, tmp_path / "elsewhere")
+    changed = tmp_path / "changed"
+    shutil.copytree(packages.folders["first"], changed)
+    sha = digest_of_package(changed)
+    (changed / "chat_template.jinja").write_text("{{ 1 }}", encoding="utf-8")
+    assert "chat_template.jinja" in refused(process, sha, changed)
+    folder = packages.folders["second"]
+    assert "is not package" in refused(process, "0" * 64, folder)
+    assert "There is no package" in refused(process, "1" * 64, tmp_path / "none")
+    sha = digest_of_package(folder)
+    with process.client as client:
+        named_like_the_base = order(folder, "tiny")
+        response = client.put(f"/releases/{sha}", json=named_like_the_base)
+        assert response.status_code == 409
+        assert client.put(f"/releases/{sha}", json={"x": 1}).status_code == 400
+
+
+@pytest.mark.ci
+def test_what_is_shared_needs_a_package_that_says_which_layers(served: Served) -> None:
+    command = [sys.executable, "-m", "serving", "--shared", "--port", "0"]
+    command += ["--base-folder", str(served.base_folder)]
+    command += ["--base-manifest", str(served.base_manifest)]
+    ended = subprocess.run(
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_AT_MOST,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "--shared needs --adapted-like" in ended.stderr

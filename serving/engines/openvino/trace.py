@@ -127,7 +127,8 @@ class Share:
 
     def __init__(self, model: Any) -> None:
         """`NotTaken` where a layer computes more than a scaled product of two matrices."""
-        self.inputs = (AdapterInput("share", torch.ones(1), (1,)),)
+        share = AdapterInput("share", torch.ones(1), (1,))
+        self.inputs: Sequence[AdapterInput] = (share,)
         # Where peft keeps the scale of each adapted layer: alpha by rank, as it was trained.
         self._scales: list[tuple[dict[str, Any], str, float]] = []
         for module in model.modules():

@@ -70,9 +70,9 @@ class SharedEngine:
         return self._worker.is_ready
 
     @property
-    def layers(self) -> frozenset[str]:
-        """Names of the layers that an adapter may change."""
-        return frozenset(self._places.stack.layers)
+    def stack(self) -> "Stack":
+        """The adapters that it computes with."""
+        return self._places.stack
 
     def attach(
         self, adapter: "Adapter", specs: Mapping[str, ServingSpec]

@@ -36,8 +36,18 @@ class Places:
             inner = model.get_submodule(name)
             model.set_submodule(name, _Place(inner, name, self))
             layers[name] = _sizes(inner)
-        self.stack = Stack.empty(layers, self._device)
-        """What the next forward uses; exchanged as a whole."""
+        self._stack = Stack.empty(layers, self._device)
+
+    @property
+    def stack(self) -> Stack:
+        """What the next forward uses; exchanged as a whole, between two of them."""
+        return self._stack
+
+    @stack.setter
+    def stack(self, stack: Stack) -> None:
+        self._stack = stack
+        # So that the memory of the one before can be given back.
+        self._aim = None
 
     def aim(self, adapters: Sequence[int | None]) -> None:
         """Have the next forward compute each row by its adapter; None is the base alone.

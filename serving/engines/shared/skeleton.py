@@ -42,8 +42,15 @@ class Skeleton:
             layers = _adapted_layers(self._load(folder))
         except ServingError:
             raise
-        # What peft raises for a file that it does not read, or a module that is not there.
-        except (ValueError, TypeError, KeyError, RuntimeError, OSError) as error:
+        # What peft raises for a file that it does not read, a module or a matrix that is not there.
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            RuntimeError,
+            OSError,
+            UserWarning,
+        ) as error:
             raise ServingError(
                 f"peft does not load {folder}: {first_line(error)}. Serve it by itself."
             ) from error
@@ -56,6 +63,7 @@ class Skeleton:
         shells = (*self._model.parameters(), *self._model.buffers())
         model = copy.deepcopy(self._model, {id(shell): shell for shell in shells})
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             # A matrix that the file lacks would stay as peft drew it.
             warnings.filterwarnings("error", "Found missing adapter keys")
             return PeftModel.from_pretrained(model, str(folder), is_trainable=False)

@@ -26,6 +26,15 @@ class Matrices:
     # Of shape (rank, outputs), with the scale in it.
     up: torch.Tensor
 
+    def up_to(self, ranks: int) -> "Matrices":
+        """Those of the first ranks."""
+        return Matrices(self.down[:ranks], self.up[:ranks])
+
+    def clear(self, span: range) -> None:
+        """Overwrite some ranks with zeros, as far as they are there."""
+        self.down[span.start : span.stop] = 0
+        self.up[span.start : span.stop] = 0
+
     def put(self, other: "Matrices", start: int) -> None:
         """Copy those of fewer ranks to the ranks from `start` on."""
         end = start + len(other.down)
@@ -51,7 +60,6 @@ class Stack:
 
     layers: Mapping[str, Layer]
     device: str
-    adapters: Mapping[int, Adapter] = field(default_factory=dict)
     # The ranks of each adapter.
     spans: Mapping[int, range] = field(default_factory=dict)
     matrices: Mapping[str, Matrices] = field(default_factory=dict)
@@ -79,15 +87,19 @@ class Stack:
         """The same and one more, whose ranks are nobody's so far."""
         ranks = [len(matrices.down) for matrices in adapter.values()]
         span = self._free_span(_round_up(max(ranks)))
-        adapters = {**self.adapters, number: adapter}
-        spans = {**self.spans, number: span}
-        return self._stacked(adapters, spans)
+        made = self._with_spans({**self.spans, number: span})
+        for name, matrices in adapter.items():
+            made.matrices[name].put(matrices, span.start)
+        return made
 
     def without(self, number: int) -> Self:
         """The same without one of them. The others keep their ranks."""
-        adapters = {key: each for key, each in self.adapters.items() if key != number}
         spans = {key: span for key, span in self.spans.items() if key != number}
-        return self._stacked(adapters, spans)
+        made = self._with_spans(spans)
+        span = self.spans[number]
+        for matrices in made.matrices.values():
+            matrices.clear(span)
+        return made
 
     def zeros(self) -> dict[str, Matrices]:
         """Matrices of all its ranks, by the layer's name, with nothing in them."""
@@ -108,16 +120,13 @@ class Stack:
             start = span.stop
         return range(start, start + size)
 
-    def _stacked(
-        self, adapters: Mapping[int, Adapter], spans: Mapping[int, range]
-    ) -> Self:
-        made = replace(self, adapters=adapters, spans=spans)
-        matrices = made.zeros()
-        for number, adapter in adapters.items():
-            start = spans[number].start
-            for name, own in adapter.items():
-                matrices[name].put(own, start)
-        return replace(made, matrices=matrices)
+    def _with_spans(self, spans: Mapping[int, range]) -> Self:
+        """Copies of the matrices, with as many ranks as these adapters need."""
+        made = replace(self, spans=spans)
+        made = replace(made, matrices=made.zeros())
+        for name, matrices in self.matrices.items():
+            made.matrices[name].put(matrices.up_to(made.ranks), 0)
+        return made
 
 
 def _round_up(rank: int) -> int:

@@ -1,0 +1,82 @@
+"""Each family of base models is right with several adapters in one process, by either engine."""
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.values.serving_spec import ServingSpec
+from serving.engines import OPENVINO, TRANSFORMERS, GenerationRequest, NotTaken
+from serving.engines.openvino.opening import make_trial
+from serving.engines.openvino.sharing import check_sharing, open_on_openvino
+from serving.engines.shared.engine import ReleaseEngine
+from serving.engines.shared.opening import open_on_transformers, prepare
+from tests.support.adapters import PLAIN, write_adapter
+from tests.support.families import FAMILIES, Family
+from tests.support.families.bench import Bench, set_up
+from tests.support.families.texts import examples
+from tests.support.listening import Listener
+
+RIGHT = [family for family in FAMILIES if family.refusal is None]
+NEW_TOKENS = 10
+FEW = 4
+
+
+def named(family: Family) -> str:
+    return family.name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", [TRANSFORMERS, OPENVINO])
+@pytest.mark.parametrize("family", RIGHT, ids=named)
+def test_adapters_of_a_family_answer_at_once_each_as_peft_computes_it(
+    family: Family, engine: str, tmp_path: Path
+) -> None:
+    bench = set_up(family, tmp_path)
+    folders = []
+    for rank in (4, 9):
+        settings = {**PLAIN, "r": rank}
+        folder = tmp_path / f"rank-{rank}"
+        folders.append(write_adapter(bench.folder, folder, rank, settings))
+    tuned = [bench.with_adapter(folder) for folder in folders]
+    language = tuned[0].language
+    prepared = prepare(language, folders[0], make_trial(language))
+    open_engine = open_on_transformers if engine == TRANSFORMERS else open_on_openvino
+    try:
+        if engine == OPENVINO:
+            check_sharing(prepared.language)
+        shared = open_engine(prepared)
+    except NotTaken:
+        pytest.skip("the family is left to transformers")
+    spec = ServingSpec.of_transformers(bench.base, "float32", NEW_TOKENS)
+    specs = {"tuned": spec.with_adapter("0" * 64), "base": spec}
+    try:
+        attached = []
+        for folder in folders:
+            adapter = prepared.skeleton.read(folder)
+            attached.append(shared.attach(adapter, specs))
+        check_answers(attached, tuned, bench)
+    finally:
+        shared.close()
+
+
+def check_answers(
+    attached: list[ReleaseEngine], tuned: list[Bench], bench: Bench
+) -> None:
+    first, _ = attached
+    ways = [
+        (each, "tuned", bench_of)
+        for each, bench_of in zip(attached, tuned, strict=True)
+    ]
+    ways.append((first, "base", bench))
+    asked = []
+    for row in examples(FEW):
+        prompt = bench.encoder.prompt_ids(row.messages)
+        for engine, model, right in ways:
+            request = GenerationRequest(
+                model, tuple(prompt), NEW_TOKENS, top_logprobs=0
+            )
+            asked.append((prompt, right, Listener(engine, request)))
+    for prompt, right, listener in asked:
+        listener.rest()
+        tokens = [score.id for score in listener.scores]
+        assert right.oracle.agrees(prompt, tokens, NEW_TOKENS)
