@@ -2,6 +2,7 @@
 
     ledger ─▶ follow (memory, outside) ─▶ fleet ─▶ release_engine ─▶ engine_process, engine_record
     quiet ─▶ spare_engines ─▶ engine_process, for the next release_engine that starts one
+    completed ─▶ take_overs ─▶ shared, for releases of several models on one base
     client ─▶ routes ─▶ forward ─▶ lanes (who answers this name?) ─▶ upstream ─▶ engine process
     controller, command line ─▶ admin, at the address that admin_address publishes
 

@@ -18,13 +18,13 @@ from core.children import OUTLIVES, OWN_MODULE, RUN_PID, SYSTEM_PID
 from core.errors import ServingError
 from core.ready import parse_ready
 from core.value import Value
-from serving.endpoint.engine_record import EngineRecord, create_token
+from serving.endpoint.engine_record import EngineRecord, create_token, record_name
 from serving.endpoint.upstream import EngineAddress
 from serving.log import say
 from serving.owner import Ownership
 from serving.spare import BEGINS, FLAG, WARM, Instructions
 
-_OWN_URL = re.compile(r"http://127\.0\.0\.1:(?P<port>\d+)/v1")
+_OWN_URL = re.compile(r"http://127\.0\.0\.1:(?P<port>\d+)(/v1)?")
 # After that it is killed.
 _SECONDS_TO_END = 10.0
 # For the last lines of a process that has ended to be read.
@@ -116,6 +116,11 @@ class EngineProcess:
     def pid(self) -> int:
         """Its process id."""
         return self._process.pid
+
+    @property
+    def record_name(self) -> str:
+        """Of the file that says that it runs."""
+        return record_name(self.pid)
 
     @property
     def has_ended(self) -> bool:
@@ -231,6 +236,11 @@ class AdoptedEngine:
     def pid(self) -> int:
         """Its process id."""
         return self._record.pid
+
+    @property
+    def record_name(self) -> str:
+        """Of the file that says that it runs."""
+        return self._record.name
 
     async def wait_for_end(self) -> str:
         """Wait until it ends; a sentence that says so."""

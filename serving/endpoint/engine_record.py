@@ -59,6 +59,8 @@ class EngineRecord(Value):
     engine: str = ""
     # Whether every scored answer that was to come back from it did.
     is_probed: bool = False
+    # Whether releases of other models may be in the same process, each with a record of its own.
+    is_shared: bool = False
     # The home whose endpoint started it: a copy of a home has copies of these records, and no
     # engines.
     home: str = ""
@@ -78,7 +80,14 @@ class EngineRecord(Value):
     @property
     def address(self) -> EngineAddress:
         """How it is called."""
-        return EngineAddress(self.port, self.token)
+        prefix = release_path(self.loaded.package_sha256) if self.is_shared else ""
+        return EngineAddress(self.port, self.token, prefix)
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        package = self.loaded.package_sha256 if self.is_shared else ""
+        return record_name(self.pid, package)
 
     def is_running(self) -> bool:
         """Whether that very process runs, and is an engine.
@@ -102,6 +111,17 @@ class EngineRecord(Value):
         return self.seal.is_of(self.digest)
 
 
+def release_path(package_sha256: str) -> str:
+    """Where a process of several releases answers for that one."""
+    return f"/releases/{package_sha256}"
+
+
+def record_name(pid: int, package_sha256: str = "") -> str:
+    """Of the file of a record; the package is named where a process may have several."""
+    release = f"-{package_sha256}" if package_sha256 else ""
+    return f"{pid}{release}.json"
+
+
 def create_token() -> str:
     """A token that nobody knows yet."""
     return secrets.token_urlsafe(32)
@@ -121,7 +141,7 @@ def write_record(home: Path, record: EngineRecord) -> None:
         key = create_endpoint_key(home)
         own = record.model_copy(update={"home": str(home.resolve())})
         sealed = own.model_copy(update={"seal": seal(own.digest, key)})
-        write_private(_record_file(home, record.pid), sealed.model_dump_json())
+        write_private(engines_folder(home) / record.name, sealed.model_dump_json())
     except (OSError, LedgerError) as error:
         fact = error.strerror if isinstance(error, OSError) else error
         say(
@@ -150,10 +170,10 @@ def read_records(home: Path) -> tuple[EngineRecord, ...]:
     return tuple(records)
 
 
-def forget_record(home: Path, pid: int) -> None:
+def forget_record(home: Path, name: str) -> None:
     """Delete the record of an engine that has ended."""
     with suppress(OSError):
-        _record_file(home, pid).unlink(missing_ok=True)
+        (engines_folder(home) / name).unlink(missing_ok=True)
 
 
 def started_at(pid: int) -> str:
@@ -193,8 +213,7 @@ def _listens_on(pid: int, port: int) -> bool:
 def _read_record(home: Path, path: Path) -> EngineRecord | None:
     with suppress(DamagedFile, OSError):
         record = EngineRecord.read(path)
-        has_own_name = path.name == f"{record.pid}.json"
-        if not has_own_name or not record.is_running():
+        if path.name != record.name or not record.is_running():
             return None
         if record.is_of(home) and _listens_on(record.pid, record.port):
             is_of_this_home = record.home == str(home.resolve())
@@ -204,7 +223,3 @@ def _read_record(home: Path, path: Path) -> EngineRecord | None:
             "Find out who changed it; another engine is started."
         )
     return None
-
-
-def _record_file(home: Path, pid: int) -> Path:
-    return engines_folder(home) / f"{pid}.json"

@@ -20,6 +20,7 @@ def engine_figures(engine: ReleaseEngine) -> EngineFigures:
         requests=engine.requests,
         ends=engine.ends,
         pid=engine.pid,
+        shares_process=engine.shares_process,
         engine=engine.loaded_spec.engine if engine.is_ready else "",
     )
 

@@ -18,6 +18,8 @@ from serving.endpoint.loading import EngineContext
 from serving.endpoint.need import Need
 from serving.endpoint.needs import EngineKey, list_needs, serving_need
 from serving.endpoint.release_engine import EngineStart, ReleaseEngine
+from serving.endpoint.shared.company import SharedBase, bases_of_several
+from serving.endpoint.shared.processes import SharedProcesses
 from serving.endpoint.spare_engines import SpareEngines, count_wanted
 from serving.endpoint.take_overs import TakeOvers, may_be_taken_over
 from serving.endpoint.watches import Watches
@@ -35,12 +37,14 @@ class Fleet:
         self.lanes = Lanes(seconds_to_wake=limits.seconds_to_wake)
         settings = Settings()
         self._spares = SpareEngines(count_wanted(settings))
+        self._shared = SharedProcesses()
         self._context = EngineContext(
             home,
             limits,
             self._update_lanes,
             self._spares,
             choose_engines(settings),
+            self._shared,
         )
         self._ledger_state: LedgerState | None = None
         self._engines: dict[EngineKey, ReleaseEngine] = {}
@@ -48,7 +52,12 @@ class Fleet:
         self._answering: dict[str, Target] = {}
         self._watches = Watches()
         self._retiring: dict[asyncio.Task[None], ReleaseEngine] = {}
-        self._leftovers = Leftovers(home, self._context.choice.lasting)
+        self._leftovers = Leftovers(
+            home,
+            self._context.choice.lasting,
+            self._shared,
+            limits.seconds_between_health_checks,
+        )
         self._take_overs = TakeOvers()
 
     def match_ledger(self, ledger_state: LedgerState) -> None:
@@ -58,8 +67,9 @@ class Fleet:
         """
         self._ledger_state = ledger_state
         self._leftovers.find()
+        bases = bases_of_several(ledger_state.models.values())
         for model in ledger_state.models.values():
-            self._load_needs(model, ledger_state)
+            self._load_needs(model, ledger_state, bases)
         self._watches.follow(ledger_state, self._engines)
         # After all models: any of them may adopt one.
         self._leftovers.end_rest()
@@ -158,6 +168,8 @@ class Fleet:
         closing.append(self._spares.close())
         await asyncio.gather(*closing, return_exceptions=True)
         await self._leftovers.wait_until_ended()
+        # Each ends with its last release; this is for what was cut off.
+        await self._shared.close()
 
     def _is_quiet(self) -> bool:
         """Whether no engine loads, which would have to share the processor."""
@@ -172,10 +184,15 @@ class Fleet:
             return ()
         return tuple(self._ledger_state.models.values())
 
-    def _load_needs(self, model: ModelState, ledger_state: LedgerState) -> None:
+    def _load_needs(
+        self,
+        model: ModelState,
+        ledger_state: LedgerState,
+        bases: frozenset[SharedBase],
+    ) -> None:
         most_urgent: ReleaseEngine | None = None
         for each in list_needs(model):
-            need = each.with_signer(ledger_state)
+            need = each.with_signer(ledger_state).with_company(bases)
             engine = self._engines.get(need.key)
             if engine is None:
                 # A predecessor waits for what is more urgent: it is only there for a rollback.

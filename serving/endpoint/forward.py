@@ -184,11 +184,18 @@ async def _send_whole(reply: EngineReply, target: Target, send: Any) -> None:
     body = await reply.read_body()
     if target.is_on_trial and reply.status >= _SERVER_ERROR:
         raise EngineLost("A release on trial answered with an error.")
-    # An engine that is closing answers so: another one may answer the request.
-    if reply.status == 503 and b'"not_ready"' in body:
+    # Another one may answer the request.
+    if _is_ending(reply.status, body):
         raise EngineLost("The engine is ending.")
     await _send_head(reply, target, send, len(body))
     await _send_body(send, body, is_last=True)
+
+
+def _is_ending(status: int, body: bytes) -> bool:
+    """Whether an engine is closing, or a process that is shared has this release no more."""
+    if status == 503:
+        return b'"not_ready"' in body
+    return status == 404 and b'"release_not_found"' in body
 
 
 async def _read_opening(chunks: AsyncIterator[bytes]) -> bytes:

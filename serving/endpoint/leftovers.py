@@ -3,40 +3,45 @@
 import asyncio
 from pathlib import Path
 
-from serving.endpoint.engine_process import AdoptedEngine
-from serving.endpoint.engine_record import (
-    EngineContents,
-    EngineRecord,
-    forget_record,
-    read_records,
-)
+from serving.endpoint.engine_record import EngineContents, EngineRecord, read_records
+from serving.endpoint.loaded_engine import end_process
+from serving.endpoint.shared.processes import SharedProcesses
 from serving.log import say
 
 
 class Leftovers:
     """Those of one home: each is adopted by the release that has the same loaded, or ended."""
 
-    def __init__(self, home: Path, engine: str) -> None:
+    def __init__(
+        self,
+        home: Path,
+        engine: str,
+        shared: SharedProcesses,
+        seconds_between_checks: float,
+    ) -> None:
         self._home = home
         # Of two that have the same loaded, the one that is computed by this is adopted, unless
         # its endpoint was killed before it had been probed.
         self._engine = engine
+        self._shared = shared
+        self._seconds_between_checks = seconds_between_checks
         # None before the first look.
         self._records: list[EngineRecord] | None = None
         self._ending: set[asyncio.Task[None]] = set()
 
     def find(self) -> None:
         """Look for them, once: those that come later are this endpoint's own."""
-        if self._records is None:
-            self._records = list(read_records(self._home))
+        if self._records is not None:
+            return
+        self._records = list(read_records(self._home))
+        # All of them first: a shared process is ended with the last release that was in it.
+        self._shared.adopt(self._records, self._seconds_between_checks)
 
     def take(self, contents: EngineContents) -> EngineRecord | None:
         """A process that has the same loaded, which nobody else takes then."""
         records = self._records or []
         same = [record for record in records if record.loaded == contents]
-        same.sort(
-            key=lambda record: (not record.is_probed, record.engine != self._engine)
-        )
+        same.sort(key=self._rank)
         if not same:
             return None
         records.remove(same[0])
@@ -49,7 +54,8 @@ class Leftovers:
                 f"Engine process {record.pid} (a release of {record.loaded.model}) "
                 "was left running and is not needed any more"
             )
-            task = asyncio.create_task(end_leftover(self._home, record))
+            ending = end_leftover(self._home, record, self._shared)
+            task = asyncio.create_task(ending)
             # The event loop holds tasks weakly: one that nobody keeps may vanish.
             self._ending.add(task)
             task.add_done_callback(self._ending.discard)
@@ -59,8 +65,14 @@ class Leftovers:
         """Wait until those that are being ended have ended."""
         await asyncio.gather(*self._ending, return_exceptions=True)
 
+    def _rank(self, record: EngineRecord) -> tuple[bool, bool, bool]:
+        is_other = record.engine != self._engine
+        return not record.is_probed, is_other, not record.is_shared
 
-async def end_leftover(home: Path, leftover: EngineRecord) -> None:
-    """End a process that an earlier endpoint has left running."""
-    await AdoptedEngine(leftover).stop()
-    forget_record(home, leftover.pid)
+
+async def end_leftover(
+    home: Path, leftover: EngineRecord, shared: SharedProcesses
+) -> None:
+    """End what an earlier endpoint has left running: a process, or a place in one."""
+    process = shared.find_left(leftover)
+    await end_process(process, home, at_once=False)

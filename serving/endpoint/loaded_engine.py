@@ -7,25 +7,18 @@ from pathlib import Path
 from pipelines.values.serving_spec import ServingSpec
 from serving.endpoint.engine_process import AdoptedEngine, EngineProcess
 from serving.endpoint.engine_record import forget_record
+from serving.endpoint.health import wait_until_hung
 from serving.endpoint.request_count import RequestCount
-from serving.endpoint.upstream import (
-    EngineAddress,
-    EngineLost,
-    EngineRequest,
-    exchange,
-)
+from serving.endpoint.shared.place import Place
+from serving.endpoint.shared.seat import Seat
 from serving.endpoint.verify import VerifiedRelease
-
-# So many in a row, and the process counts as hung.
-_MISSED_CHECKS = 3
-SECONDS_FOR_A_CHECK = 10.0
 
 
 @dataclass(eq=False)
 class LoadedEngine:
-    """A process that answers for a release, and what is known of it."""
+    """A process, or a place in one, that answers for a release, and what is known of it."""
 
-    process: EngineProcess | AdoptedEngine
+    process: EngineProcess | AdoptedEngine | Seat
     verified: VerifiedRelease
     # What it says itself that it has loaded.
     spec: ServingSpec
@@ -35,6 +28,11 @@ class LoadedEngine:
     requests: RequestCount = field(default_factory=RequestCount)
     # Nobody asks it any more: another process has taken its place, or its release sleeps.
     dismissed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def place(self) -> Place:
+        """The kind of its process."""
+        return Place(self.spec.engine, is_shared=isinstance(self.process, Seat))
 
     async def watch(self, seconds_between_checks: float) -> str | None:
         """Wait until it ends or hangs, and say which; None once it is dismissed."""
@@ -71,28 +69,16 @@ class LoadedEngine:
 
     async def _wait_until_hung(self, seconds_between_checks: float) -> str:
         """Wait until it has not answered several checks in a row."""
-        missed = 0
-        while missed < _MISSED_CHECKS:
-            await asyncio.sleep(seconds_between_checks)
-            missed = 0 if await _is_alive(self.process.address) else missed + 1
-        return f"its engine process did not answer {missed} health checks in a row"
+        if isinstance(self.process, Seat):
+            # It is watched once for all that are in it, and ended where it hangs.
+            return await self.process.wait_for_end()
+        return await wait_until_hung(self.process.address, seconds_between_checks)
 
 
 async def end_process(
-    process: EngineProcess | AdoptedEngine, home: Path, *, at_once: bool
+    process: EngineProcess | AdoptedEngine | Seat, home: Path, *, at_once: bool
 ) -> None:
-    """End a process, and delete the record of it."""
+    """End a process, or leave a shared one, and delete the record of it."""
+    name = process.record_name
     await process.stop(at_once=at_once)
-    forget_record(home, process.pid)
-
-
-async def _is_alive(engine: EngineAddress) -> bool:
-    request = EngineRequest("GET", "/readyz")
-    try:
-        async with (
-            asyncio.timeout(SECONDS_FOR_A_CHECK),
-            exchange(engine, request) as reply,
-        ):
-            return reply.status == 200
-    except (EngineLost, TimeoutError):
-        return False
+    forget_record(home, name)

@@ -1,6 +1,7 @@
 """From a need of the ledger to a process that gives the answers that it should.
 
 verify the package ─▶ adopt a running process or start one ─▶ compare its spec ─▶ probe
+                    ▲                     or come into one that is shared
 """
 
 import asyncio
@@ -9,25 +10,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.errors import ServingError
+from pipelines.values.fixed_prompt import FILE as PROMPT
 from pipelines.values.serving_spec import ServingSpec
 from serving.endpoint.engine_choice import EngineChoice
 from serving.endpoint.engine_process import AdoptedEngine, EngineOrder, EngineProcess
 from serving.endpoint.engine_record import EngineRecord, started_at, write_record
+from serving.endpoint.health import SECONDS_FOR_A_CHECK
 from serving.endpoint.leftovers import end_leftover
 from serving.endpoint.limits import Limits
-from serving.endpoint.loaded_engine import (
-    SECONDS_FOR_A_CHECK,
-    LoadedEngine,
-    end_process,
-)
+from serving.endpoint.loaded_engine import LoadedEngine, end_process
 from serving.endpoint.need import Need
 from serving.endpoint.parity import may_show_parity, show_parity
 from serving.endpoint.probe import probe
+from serving.endpoint.shared.attaching import Attachment, Refused
+from serving.endpoint.shared.place import Place
+from serving.endpoint.shared.processes import SeatOrder, SharedProcesses
+from serving.endpoint.shared.seat import Seat
 from serving.endpoint.spare_engines import SpareEngines
 from serving.endpoint.upstream import EngineAddress, EngineRequest, exchange
 from serving.endpoint.verify import VerifiedRelease, check_bytes, verify
 from serving.log import say
 from serving.openai_schema.models import ModelList
+from serving.package import WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -39,18 +43,21 @@ class EngineContext:
     on_change: Callable[[], None]
     spares: SpareEngines = field(default_factory=lambda: SpareEngines(0))
     choice: EngineChoice = field(default_factory=EngineChoice)
+    shared: SharedProcesses = field(default_factory=SharedProcesses)
 
 
 @dataclass(frozen=True)
 class Loading:
-    """One try to load a release, by one engine."""
+    """One try to load a release, in one place."""
 
     need: Need
     context: EngineContext
-    # What is to compute its answers.
-    engine: str
+    # Where its answers are to be computed.
+    place: Place
     # Beside a process that answers already: it takes no spare one, and is this engine or nothing.
     is_take_over: bool = False
+    # Whether such a place gave this endpoint drawn answers of the release.
+    was_shown: bool = False
 
     async def adopt(self, leftover: EngineRecord) -> LoadedEngine | None:
         """The process of an earlier endpoint, once it says itself what it has loaded.
@@ -58,7 +65,7 @@ class Loading:
         None where it does not, or does not give scored answers: it is ended then.
         """
         verified = await self._verify()
-        process = AdoptedEngine(leftover)
+        process = self.context.shared.find_left(leftover)
         try:
             async with asyncio.timeout(SECONDS_FOR_A_CHECK):
                 spec = await self._check_spec(process.address, verified)
@@ -69,11 +76,11 @@ class Loading:
             say(
                 f"{self.need.label} is not taken over from engine process {leftover.pid}: {fact}"
             )
-            await end_leftover(self.context.home, leftover)
+            await self._end_leftover(leftover)
             return None
         # It hangs, or nobody needs it any more.
         except BaseException:
-            await end_leftover(self.context.home, leftover)
+            await self._end_leftover(leftover)
             raise
         say(
             f"{self.need.label} is taken over from engine process {leftover.pid}, "
@@ -84,11 +91,11 @@ class Loading:
     async def start(self) -> LoadedEngine:
         """A new process or a spare one; `ServingError` where it is not as it should be."""
         verified = await self._verify()
-        order = await self._order(verified)
-        if self.is_take_over:
-            process = await EngineProcess.start(order)
+        process: EngineProcess | Seat
+        if self.place.is_shared:
+            process = await self._sit_down(verified)
         else:
-            process = await self.context.spares.start_engine(order)
+            process = await self._start_process(await self._order(verified))
         try:
             # Again: bytes that were exchanged while they were being read must not answer.
             await asyncio.to_thread(check_bytes, verified.folder, verified.release)
@@ -99,6 +106,49 @@ class Loading:
         except BaseException:
             await end_process(process, self.context.home, at_once=True)
             raise
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether a process runs that takes it, so that none is started."""
+        place = self.place
+        if not place.is_shared:
+            return False
+        return self.context.shared.has_room(self.need.contents, place.engine)
+
+    async def _end_leftover(self, leftover: EngineRecord) -> None:
+        await end_leftover(self.context.home, leftover, self.context.shared)
+
+    async def _start_process(self, order: EngineOrder) -> EngineProcess:
+        if self.is_take_over:
+            return await EngineProcess.start(order)
+        return await self.context.spares.start_engine(order)
+
+    async def _sit_down(self, verified: VerifiedRelease) -> Seat:
+        """A place in a shared process; `Refused` where it is no release for one."""
+        if (verified.folder / WEIGHTS / PROMPT).exists():
+            raise Refused("it is a prompt, and has no adapter to put beside others")
+        order = SeatOrder(
+            Attachment(self.need.contents, verified.folder),
+            self.place.engine,
+            self.context.home,
+            self.context.limits.seconds_between_health_checks,
+            lambda: self._start_shared(verified),
+        )
+        return await self.context.shared.take(order)
+
+    async def _start_shared(self, verified: VerifiedRelease) -> EngineProcess:
+        arguments = await asyncio.to_thread(
+            verified.shared_arguments, self.context.home
+        )
+        label = f"a shared process of {verified.base_name}"
+        return await self._start_process(self._complete(arguments, label))
+
+    def _complete(self, arguments: list[str], label: str) -> EngineOrder:
+        words = [*arguments, "--engine", self.place.engine]
+        if self.is_take_over or self.place.is_shared:
+            words.append("--no-stand-in")
+        grace = self.context.limits.seconds_without_an_endpoint
+        return EngineOrder(words, label, grace)
 
     async def _verify(self) -> VerifiedRelease:
         # In a thread: it reads every byte of the package.
@@ -111,25 +161,24 @@ class Loading:
         arguments = await asyncio.to_thread(
             verified.arguments, home, with_adapter=self.need.with_adapter
         )
-        arguments += ["--engine", self.engine]
-        if self.is_take_over:
-            arguments.append("--no-stand-in")
-        grace = self.context.limits.seconds_without_an_endpoint
-        return EngineOrder(arguments, self.need.label, grace)
+        return self._complete(arguments, self.need.label)
 
     async def _record_and_probe(
-        self, process: EngineProcess, verified: VerifiedRelease, spec: ServingSpec
+        self,
+        process: EngineProcess | Seat,
+        verified: VerifiedRelease,
+        spec: ServingSpec,
     ) -> LoadedEngine:
         home = self.context.home
         record = self._record(process, spec)
         await asyncio.to_thread(write_record, home, record)
-        loaded = await self._probe(process, verified, spec, was_probed=False)
+        loaded = await self._probe(process, verified, spec, was_probed=self.was_shown)
         # Where the endpoint is killed before this, the next one asks everything again.
         probed = record.model_copy(update={"is_probed": True})
         await asyncio.to_thread(write_record, home, probed)
         return loaded
 
-    def _record(self, process: EngineProcess, spec: ServingSpec) -> EngineRecord:
+    def _record(self, process: EngineProcess | Seat, spec: ServingSpec) -> EngineRecord:
         return EngineRecord(
             pid=process.pid,
             started=started_at(process.pid),
@@ -137,6 +186,7 @@ class Loading:
             token=process.address.token,
             loaded=self.need.contents,
             engine=spec.engine,
+            is_shared=self.place.is_shared,
         )
 
     async def _check_spec(
@@ -151,17 +201,19 @@ class Loading:
         loaded = (await _read_specs(engine)).get(name)
         fact = "nothing of that name"
         if loaded is not None:
-            is_scored = loaded == spec and not self.is_take_over
-            if is_scored or may_show_parity(spec, loaded, self.engine):
+            wanted = self.place.engine
+            is_wanted = loaded.engine == wanted or not self.is_take_over
+            is_scored = loaded == spec and is_wanted
+            if is_scored or may_show_parity(spec, loaded, wanted):
                 return loaded
-            fact = "; ".join(spec.differences(loaded)) or f"not {self.engine}"
+            fact = "; ".join(spec.differences(loaded)) or f"not {wanted}"
         raise ServingError(
             f"its engine loaded another configuration than was released: {fact}"
         )
 
     async def _probe(
         self,
-        process: EngineProcess | AdoptedEngine,
+        process: EngineProcess | AdoptedEngine | Seat,
         verified: VerifiedRelease,
         spec: ServingSpec,
         *,
@@ -173,11 +225,17 @@ class Loading:
         if not self.need.with_adapter:
             return loaded
         is_new = not self.need.recorded.is_completed
+        is_by_another = spec.engine != verified.release.spec.engine
         engine = process.address
-        if spec != verified.release.spec:
-            # One that is left from an earlier endpoint may have been asked drawn ones by that.
-            asks_drawn = is_new or not was_probed
-            loaded.detail = await show_parity(engine, verified, spec, is_new=asks_drawn)
+        # Beside others it is computed in another way than when it was scored, if by that engine.
+        if is_by_another or self.place.is_shared:
+            # One that is left from an earlier endpoint may have been asked drawn ones by that. A
+            # start by the engine that scored is not to take long: what had full traffic gave them.
+            is_later = is_by_another or self.is_take_over
+            asks_drawn = is_new or (is_later and not was_probed)
+            fact = await show_parity(engine, verified, spec, is_new=asks_drawn)
+            beside = ", in a process with others" if self.place.is_shared else ""
+            loaded.detail = f"{fact}{beside}"
         # What had full traffic once was probed before that.
         elif is_new:
             loaded.detail = await probe(engine, verified)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from registry.ledger.entries import PublicKey
 from registry.ledger.state import LedgerState, RecordedRelease
 from serving.endpoint.engine_record import EngineContents
+from serving.endpoint.shared.company import SharedBase
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,15 @@ class Need:
     # The release on its way that it is compared with, by the generation at which that began: what
     # serves is loaded a second time then. 0: it is loaded to serve.
     beside: int = 0
+    # Releases of other models on its base serve as well.
+    has_company: bool = False
     # A release that is watched is compared with it: copies of requests wake no engine.
     is_compared: bool = False
+
+    def with_company(self, bases: frozenset[SharedBase]) -> "Need":
+        """The same, with whether its base is one of those that have several models."""
+        base = SharedBase.of(self.recorded.release.spec)
+        return replace(self, has_company=base in bases)
 
     def with_signer(self, ledger_state: LedgerState) -> "Need":
         """The same, with what the ledger says now of the key that signed its package."""
@@ -34,6 +42,15 @@ class Need:
             signer=ledger_state.known_key(key_id),
             signer_compromised_at=ledger_state.compromised_at(key_id),
         )
+
+    @property
+    def may_share(self) -> bool:
+        """Whether it may be in one process with releases of other models.
+
+        Not what is on its way or is compared with that: a bad candidate ends nobody else.
+        """
+        is_by_itself = self.is_pending or self.beside != 0 or not self.with_adapter
+        return self.has_company and self.recorded.is_completed and not is_by_itself
 
     @property
     def key(self) -> tuple[int, bool, int]:

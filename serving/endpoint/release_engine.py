@@ -13,9 +13,10 @@ from typing import Literal
 
 from core.errors import AssayError, ServingError
 from registry.release.following import EngineState
+from serving.endpoint.engine_alarm import alarm_while_down, alarm_while_ready
 from serving.endpoint.engine_record import EngineRecord
+from serving.endpoint.engine_start import EngineStarts
 from serving.endpoint.idleness import Idleness
-from serving.endpoint.leftovers import end_leftover
 from serving.endpoint.loaded_engine import LoadedEngine
 from serving.endpoint.loading import EngineContext, Loading
 from serving.endpoint.need import Need
@@ -23,6 +24,7 @@ from serving.endpoint.package_watch import PackageWatch
 from serving.endpoint.probe import probe
 from serving.endpoint.request_count import RequestCount
 from serving.endpoint.restarts import Restarts
+from serving.endpoint.shared.place import Place, PlaceChoice
 from serving.endpoint.take_over import TakeOver
 from serving.endpoint.upstream import EngineAddress
 from serving.log import say
@@ -62,22 +64,22 @@ class ReleaseEngine:
         self.port = 0
         self.pid = 0
         self.package = PackageWatch(context.home, need.recorded.release, need.signer)
-        # What its next process computes by, and what the one that answers loaded.
-        self._engine = start.engine or context.choice.first
+        # Where its next process is to be, and what the one that answers loaded.
+        self._places = PlaceChoice(need.label, context.choice, start.engine)
+        self._starts = EngineStarts(context, self._places, start.leftover)
         self.loaded_spec = need.recorded.release.spec
         self._loaded: LoadedEngine | None = None
         self._answers_since = 0.0
-        self._token = ""
+        self._address = EngineAddress(0, "")
         self._context = context
         self._waits_for = start.waits_for
-        self._leftover = start.leftover
         self._restarts = Restarts()
         self._idleness = Idleness(context.limits.seconds_until_unloaded)
         # Those that it is answering, by any of its processes.
         self._requests = RequestCount()
         # It has answered once, or failed at its first start.
         self._settled = asyncio.Event()
-        self._take_over = TakeOver(need.label, context.choice.later)
+        self._take_over = TakeOver(need.label, self._places)
         # Processes that another one has taken the place of, and that still answer.
         self._retiring: set[asyncio.Task[None]] = set()
         self._keeping = asyncio.create_task(self._keep_running())
@@ -123,7 +125,7 @@ class ReleaseEngine:
     @property
     def address(self) -> EngineAddress:
         """How its process is called, while there is one."""
-        return EngineAddress(self.port, self._token)
+        return self._address
 
     @property
     def is_coming_back(self) -> bool:
@@ -138,13 +140,13 @@ class ReleaseEngine:
         if self.state != "loading":
             return False
         ends = self._restarts.ends_in_a_row
-        is_adopting = ends == 0 and self._leftover is not None
+        is_adopting = ends == 0 and self.has_leftover
         return is_adopting or ends == 1
 
     @property
     def has_leftover(self) -> bool:
         """Whether a process of an earlier endpoint is still to be adopted."""
-        return self._leftover is not None
+        return self._starts.leftover is not None
 
     @property
     def alarm(self) -> str | None:
@@ -152,28 +154,11 @@ class ReleaseEngine:
 
         A release with traffic that does not load or that keeps ending, or a damaged package.
         """
-        name = f"{self.label[0].upper()}{self.label[1:]}"
         if self.can_answer:
-            return self._alarm_while_ready(name)
+            return alarm_while_ready(self.need, self.package.fault)
         keeps_ending = self._restarts.ends_in_a_row >= _ENDS_IN_A_ROW
         is_down = self.state == "failed" or keeps_ending
-        if self.need.is_pending or not is_down:
-            return None
-        return f"{name} does not run: {self.detail}"
-
-    def _alarm_while_ready(self, name: str) -> str | None:
-        fault = self.package.fault
-        if fault:
-            return f"{name} still serves, but its package is damaged: {fault}"
-        compromised_at = self.need.signer_compromised_at
-        # It was judged before that, and its bytes are in the ledger: it is not taken away.
-        if compromised_at is not None:
-            return (
-                f"{name} still serves, and the key that signed its package was revoked as "
-                f"compromised (entry {compromised_at}): release another version, "
-                "or `assay revoke` this one."
-            )
-        return None
+        return alarm_while_down(self.need, self.detail) if is_down else None
 
     def to_state(self) -> EngineState:
         """For the controller."""
@@ -196,7 +181,7 @@ class ReleaseEngine:
             self.wake()
         if self._context.choice.later and not need.is_pending:
             # Whatever a canary compared: where its process ends, the quickest one is started.
-            self._engine = self._context.choice.first
+            self._places.own_engine = self._context.choice.first
         if had_given_up and not need.is_pending:
             self._keeping = asyncio.create_task(self._keep_running())
 
@@ -255,19 +240,29 @@ class ReleaseEngine:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._leftover is not None:
-            await end_leftover(self._context.home, self._leftover)
+        await self._starts.end_leftover()
 
     @property
     def is_take_over_due(self) -> bool:
-        """Whether another engine than the one that answers should, and may be tried."""
-        is_by_another = self.loaded_spec.engine != self._context.choice.later
-        return self.is_ready and is_by_another and self._take_over.is_due
+        """Whether another process than the one that answers should, and may be tried."""
+        return self._take_over.is_due and self._better_place is not None
+
+    @property
+    def shares_process(self) -> bool:
+        """Whether releases of other models may be in the process that answers."""
+        return self._loaded is not None and self._loaded.place.is_shared
+
+    @property
+    def _better_place(self) -> Place | None:
+        if self._loaded is None or not self.is_ready:
+            return None
+        place = self._loaded.place
+        return self._places.better_than(place, may_share=self.need.may_share)
 
     def begin_take_over(self) -> "asyncio.Task[None]":
-        """Have another engine answer once it gives the scored answers; what answers answers on."""
-        engine = self._context.choice.later
-        loading = Loading(self.need, self._context, engine, is_take_over=True)
+        """Have another process answer once it gives the scored answers; this one answers on."""
+        place = self._better_place or Place(self._places.own_engine)
+        loading = Loading(self.need, self._context, place, is_take_over=True)
         return self._take_over.begin(loading, self.pid, self._replace_by)
 
     def break_off_take_over(self) -> None:
@@ -279,7 +274,8 @@ class ReleaseEngine:
         predecessor = self._loaded
         self._answer_by(successor)
         self._context.on_change()
-        say(f"{self.label} is taken over by {successor.spec.engine}: {self.detail}")
+        taker = successor.place if successor.place.is_shared else successor.spec.engine
+        say(f"{self.label} is taken over by {taker}: {self.detail}")
         if predecessor is None:
             return
         predecessor.dismissed.set()
@@ -336,15 +332,17 @@ class ReleaseEngine:
         self.base_name = loaded.verified.base_name
         self.detail = loaded.detail
         self.loaded_spec = loaded.spec
-        self._token = process.address.token
+        self._address = process.address
         self.port = process.address.port
         self.pid = process.pid
         self._loaded = loaded
+        self._starts.note(loaded)
         self._answers_since = time.monotonic()
 
     async def _stop_answering(self) -> None:
         self.port = 0
         self.pid = 0
+        self._address = EngineAddress(0, "")
         loaded, self._loaded = self._loaded, None
         if loaded is not None:
             # Its last answers have had their time: streams end in an error event now, not
@@ -383,43 +381,16 @@ class ReleaseEngine:
             reason = await self._loaded.watch(pause)
             if self.is_asleep:
                 return None
-        if self.loaded_spec.engine == self._context.choice.later:
-            self._take_over.note_end(time.monotonic() - self._answers_since)
+        if self._loaded is not None:
+            seconds = time.monotonic() - self._answers_since
+            self._places.note_end(self._loaded.place, seconds)
         return reason or "its engine process ended"
 
     async def _start(self) -> LoadedEngine:
         # An adopted process is loaded already: it takes no time from another.
-        if self._waits_for is not None and self._leftover is None:
+        if self._waits_for is not None and not self.has_leftover:
             await self._waits_for.wait_until_settled()
-        limit = self._context.limits.seconds_to_load
-        try:
-            async with asyncio.timeout(limit):
-                return await self._adopt() or await self._load()
-        except TimeoutError:
-            raise ServingError(f"it was not ready within {limit:.0f} s") from None
-
-    async def _adopt(self) -> LoadedEngine | None:
-        """The process of an earlier endpoint, if there is one and it is as it should be."""
-        if self._leftover is None:
-            return None
-        lasting = self._context.choice.lasting
-        loading = Loading(self.need, self._context, lasting)
-        loaded = await loading.adopt(self._leftover)
-        self._leftover = None
-        return loaded
-
-    async def _load(self) -> LoadedEngine:
-        try:
-            return await Loading(self.need, self._context, self._engine).start()
-        # Also where it ended while it loaded: another library may take the process with it.
-        except ServingError as error:
-            scored = self.need.recorded.release.spec.engine
-            if self._engine == scored:
-                raise
-            say(f"{self.label} is served by {scored}, not by {self._engine}: {error}")
-        # From now on the engine that scored is to answer: another one did not.
-        self._engine = scored
-        return await self._load()
+        return await self._starts.start(self.need)
 
     def _set_state(self, state: Phase, detail: str) -> None:
         self.state = state

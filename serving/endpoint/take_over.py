@@ -1,6 +1,6 @@
-"""One release that another engine is to take over: whether that is tried, and how it went.
+"""One release that another process is to take over: whether that is tried, and how it went.
 
-serves by the first engine ─▶ room? ─▶ a second process, verified and probed ─▶ answers
+serves by one process ─▶ room? ─▶ a second one, or a shared one, verified and probed ─▶ answers
 ▲                                                                   │
 └───────────────── its process ends, at most twice soon ────────────┘
 """
@@ -15,12 +15,10 @@ from core.errors import AssayError, ServingError
 from pipelines.models.resources import measure_free_memory
 from serving.endpoint.loaded_engine import LoadedEngine
 from serving.endpoint.loading import Loading
+from serving.endpoint.shared.place import PlaceChoice
+from serving.engines import OPENVINO
 from serving.log import say
 
-# So many ends of its process, each soon after it took over, and it is not tried again.
-_MOST_ENDS = 2
-# Seconds: a process that answered for so long starts the count of ends again.
-_STEADY = 600.0
 # A process that compiles has the weights twice, beside those that answer meanwhile.
 _TIMES_RESIDENT = 2
 _SECONDS_TO_NEXT_LOOK = 30.0
@@ -30,21 +28,17 @@ _PRECISION = "float32"
 class TakeOver:
     """The tries of one release. A new try needs a reason: none is made for ever."""
 
-    def __init__(self, label: str, engine: str) -> None:
-        # Why the first engine answers for good; empty while another one may.
-        self.given_up = ""
+    def __init__(self, label: str, places: PlaceChoice) -> None:
         self._label = label
-        self._engine = engine
-        self._ends = 0
+        self._places = places
         self._lacks_room = False
         self._not_before = 0.0
         self._task: asyncio.Task[None] | None = None
 
     @property
     def is_due(self) -> bool:
-        """Whether it may be tried now."""
-        has_chance = self._engine != "" and not self.given_up
-        return has_chance and time.monotonic() >= self._not_before
+        """Whether it may be tried now, where there is a better place."""
+        return time.monotonic() >= self._not_before
 
     def begin(
         self, loading: Loading, pid: int, replace: Callable[[LoadedEngine], None]
@@ -64,45 +58,34 @@ class TakeOver:
         if self._task is not None:
             await asyncio.wait({self._task})
 
-    def give_up(self, reason: str) -> None:
-        """Leave the release to the engine that answers, and say why."""
-        self.given_up = reason
-        say(f"{self._label} is not taken over by {self._engine}: {reason}")
-
-    def note_end(self, seconds: float) -> None:
-        """The process that had taken over ended by itself, so many seconds after that."""
-        self._ends = 1 if seconds > _STEADY else self._ends + 1
-        if self._ends >= _MOST_ENDS:
-            self.give_up(
-                f"its process ended {self._ends} times soon after it had taken over. "
-                "Look at its last lines above; it is tried again once the endpoint starts anew."
-            )
-
     async def _run(
         self, loading: Loading, pid: int, replace: Callable[[LoadedEngine], None]
     ) -> None:
-        if not await self._has_room(pid):
+        place = loading.place
+        if not loading.is_quick and not await self._has_room(loading, pid):
             return
         try:
             successor = await self._load(loading)
         except TimeoutError:
             limit = loading.context.limits.seconds_to_compile
-            self.give_up(f"it was not ready within {limit:.0f} s")
+            self._places.give_up(place, f"it was not ready within {limit:.0f} s")
         except asyncio.CancelledError:
-            say(f"{self._label}: its process of {self._engine} was ended again")
+            say(f"{self._label}: its process of {place.engine} was ended again")
             raise
         except AssayError as error:
-            self.give_up(str(error))
+            self._places.note_failure(place, error)
         except Exception as error:  # noqa: BLE001 - whatever it is, what answers answers on
-            self.give_up(f"{type(error).__name__}: {str(error)[:300]}")
+            reason = f"{type(error).__name__}: {str(error)[:300]}"
+            self._places.give_up(place, reason)
         else:
             replace(successor)
 
-    async def _has_room(self, pid: int) -> bool:
+    async def _has_room(self, loading: Loading, pid: int) -> bool:
         """Whether memory is free for a second process; says so once where it is not."""
         lack = await asyncio.to_thread(_describe_lack, pid)
         if lack and not self._lacks_room:
-            say(f"{self._label} is not yet taken over by {self._engine}: {lack}")
+            engine = loading.place.engine
+            say(f"{self._label} is not yet taken over by {engine}: {lack}")
         self._lacks_room = lack != ""
         if lack:
             self._not_before = time.monotonic() + _SECONDS_TO_NEXT_LOOK
@@ -111,13 +94,15 @@ class TakeOver:
     async def _load(self, loading: Loading) -> LoadedEngine:
         """The second process, once it is verified and probed."""
         precision = loading.need.recorded.release.spec.precision
-        if precision != _PRECISION:
+        engine = loading.place.engine
+        if engine == OPENVINO and precision != _PRECISION:
             raise ServingError(
-                f"it was scored in {precision}, and {self._engine} computes in {_PRECISION}"
+                f"it was scored in {precision}, and {engine} computes in {_PRECISION}"
             )
-        say(
-            f"{self._label}: a process of {self._engine} is started beside what answers"
-        )
+        if loading.is_quick:
+            say(f"{self._label} comes into {loading.place} beside what answers")
+        else:
+            say(f"{self._label}: {loading.place} is started beside what answers")
         async with asyncio.timeout(loading.context.limits.seconds_to_compile):
             return await loading.start()
 

@@ -42,6 +42,13 @@ class EngineAddress:
 
     port: int
     token: str = field(repr=False)
+    # Before every path: that of one release, where its process has several.
+    prefix: str = ""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other releases may be in the same process."""
+        return self.prefix != ""
 
 
 @dataclass(frozen=True)
@@ -137,7 +144,7 @@ async def exchange(
             f"({type(error).__name__})."
         ) from error
     try:
-        writer.write(_encode(wire, request, engine.token))
+        writer.write(_encode(wire, engine, request))
         reply = EngineReply(reader, wire)
         await reply.read_head()
         yield reply
@@ -156,18 +163,20 @@ def _reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-def _encode(wire: h11.Connection, request: EngineRequest, token: str) -> bytes:
+def _encode(
+    wire: h11.Connection, engine: EngineAddress, request: EngineRequest
+) -> bytes:
     headers = [
         ("host", HOST),
         ("connection", "close"),
-        ("authorization", f"Bearer {token}"),
+        ("authorization", f"Bearer {engine.token}"),
         (OWNER_HEADER, str(os.getpid())),
         ("content-type", "application/json"),
         ("content-length", str(len(request.body))),
     ]
     head = h11.Request(
         method=request.method,
-        target=request.path,
+        target=engine.prefix + request.path,
         headers=headers,
     )
     events = (head, h11.Data(data=request.body), h11.EndOfMessage())

@@ -47,6 +47,24 @@ class VerifiedRelease:
         """What answers under that name."""
         return self.release.spec.with_adapter(None)
 
+    def shared_arguments(self, home: Path) -> list[str]:
+        """Of `python -m serving`, for a process of releases such as this one.
+
+        Finds the base model's folder, and checks its bytes.
+        """
+        base = locate_base_model(self.base, home).resolve()
+        return [
+            "--shared",
+            "--base-folder",
+            str(base),
+            "--base-manifest",
+            str(self.folder / MANIFEST),
+            "--precision",
+            self.release.spec.precision,
+            "--adapted-like",
+            str(self.folder),
+        ]
+
     def arguments(self, home: Path, *, with_adapter: bool) -> list[str]:
         """Of `python -m serving`, for the release and its base or for the base by itself.
 

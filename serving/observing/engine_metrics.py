@@ -18,6 +18,7 @@ from serving.observing.figures import EngineFigures, Figures
 _OF_ENGINE = ("model", "release", "role")
 _OF_PROCESS = ("process", *_OF_ENGINE)
 _ENDPOINT = ("endpoint", "", "", "")
+_OWN, _SHARED = "engine", "shared engine"
 
 
 @dataclass(frozen=True)
@@ -112,11 +113,10 @@ def _process_metrics(engines: Iterable[EngineFigures]) -> Iterator[Metric]:
 
 def _processes(engines: Iterable[EngineFigures]) -> Iterator[_Process]:
     seen: set[tuple[str, ...]] = set()
-    named: list[tuple[tuple[str, ...], int]] = [(_ENDPOINT, os.getpid())]
-    named += [(("engine", *_labels_of(each)), each.pid) for each in engines]
-    for labels, pid in named:
-        # Of two processes of one version the first one is shown.
-        if not pid or labels in seen:
+    seen_pids = {0}
+    for labels, pid in _named_processes(engines):
+        # Of two processes of one version the first one is shown, and one of several releases once.
+        if pid in seen_pids or labels in seen:
             continue
         # It may have ended just now.
         with suppress(psutil.Error):
@@ -124,7 +124,18 @@ def _processes(engines: Iterable[EngineFigures]) -> Iterator[_Process]:
             times = process.cpu_times()
             memory = process.memory_info()
             seen.add(labels)
+            seen_pids.add(pid)
             yield _Process(labels, times.user + times.system, memory.rss)
+
+
+def _named_processes(
+    engines: Iterable[EngineFigures],
+) -> Iterator[tuple[tuple[str, ...], int]]:
+    """Labels and number of each; by name, so that the same release stands for those beside it."""
+    yield _ENDPOINT, os.getpid()
+    for engine in sorted(engines, key=_labels_of):
+        kind = _SHARED if engine.shares_process else _OWN
+        yield (kind, *_labels_of(engine)), engine.pid
 
 
 def _share_metric(figures: Figures) -> Metric:

@@ -23,6 +23,8 @@ class EngineFigures:
     ends: int
     # Of its process; 0 while there is none that answers.
     pid: int
+    # Whether releases of other models may be in that process.
+    shares_process: bool = False
     # What computes its answers; empty while nothing does.
     engine: str = ""
 

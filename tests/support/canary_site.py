@@ -30,6 +30,7 @@ from serving.endpoint.loading import EngineContext
 from serving.endpoint.need import Need
 from serving.endpoint.release_engine import ReleaseEngine
 from serving.endpoint.routes import create_app
+from serving.endpoint.upstream import EngineAddress
 from serving.endpoint.verify import VerifiedRelease
 from tests.support.canaries import plan
 from tests.support.fake_endpoint import MODEL, release_of
@@ -105,7 +106,8 @@ def engine(begun: int, release: Release, stand_in: StandIn) -> ReleaseEngine:
     made = ReleaseEngine(Need(recorded, is_pending=True), context)
     # By itself it would fail, since its package is not there.
     made._keeping.cancel()
-    made.state, made.port, made._token = "ready", stand_in.port, "token"
+    made.state, made.port = "ready", stand_in.port
+    made._address = EngineAddress(stand_in.port, "token")
     known = KnownAnswer(
         messages=(Message(role="user", content=REPLAYED),),
         text=stand_in.text,

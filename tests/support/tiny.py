@@ -114,7 +114,7 @@ def make_tiny_package(
     adapter = make_tiny_adapter(base_folder, base, folder / "adapter", seed)
     write_known_answers(
         folder / "known_answers.jsonl",
-        _known_answers(base_folder, base, folder / "adapter"),
+        scored_answers(base_folder, base, folder / "adapter"),
     )
     finalist = Finalist(
         findings=(
@@ -181,10 +181,10 @@ def record_of(folder: Path, base: BaseModelManifest, lora: LoraParams) -> Adapte
     )
 
 
-def _known_answers(
+def scored_answers(
     base_folder: Path, base: BaseModelManifest, adapter_folder: Path
 ) -> tuple[KnownAnswer, ...]:
-    """What scoring answers, a batch at a time."""
+    """What scoring answers to a few questions, a batch at a time."""
     from pipelines.models.language_model import generate, load_language_model
 
     prompts = tuple((Message(role="user", content=text),) for text in QUESTIONS)

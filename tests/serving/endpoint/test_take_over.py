@@ -16,7 +16,7 @@ from registry.ledger.entries import Frozen
 from registry.release.known_answers import read_known_answers, write_known_answers
 from serving.endpoint.engine_choice import EngineChoice, choose_engines
 from serving.endpoint.engine_record import read_records, write_record
-from serving.endpoint.take_over import TakeOver, describe_lack
+from serving.endpoint.take_over import describe_lack
 from tests.support.endpoint_system import (
     AllowedFingerprints,
     Home,
@@ -325,20 +325,6 @@ def test_what_is_installed_takes_over_unless_another_engine_is_named(
     assert capsys.readouterr().err == ""
     assert choose_engines(Settings(engine=FAST)) == EngineChoice(SCORING)
     assert "openvino is not installed here" in capsys.readouterr().err
-
-
-def test_an_end_after_a_long_time_is_the_first_again() -> None:
-    take_over = TakeOver("version 1 of m", FAST)
-    for seconds in (1.0, 3600.0):
-        take_over.note_end(seconds)
-    assert take_over.is_due
-    take_over.note_end(1.0)
-    assert not take_over.is_due
-    assert "ended 2 times soon" in take_over.given_up
-
-
-def test_without_another_engine_nothing_is_due() -> None:
-    assert not TakeOver("version 1 of m", "").is_due
 
 
 def test_a_second_process_needs_room_for_both_of_its_copies_of_the_weights() -> None:

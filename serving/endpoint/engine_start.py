@@ -1,0 +1,83 @@
+"""How a release comes to answer: by a process that was left running, or in one place or another."""
+
+import asyncio
+
+from core.errors import ServingError
+from serving.endpoint.engine_record import EngineRecord
+from serving.endpoint.leftovers import end_leftover
+from serving.endpoint.loaded_engine import LoadedEngine
+from serving.endpoint.loading import EngineContext, Loading
+from serving.endpoint.need import Need
+from serving.endpoint.shared.place import Place, PlaceChoice
+
+
+class EngineStarts:
+    """The starts of one release's engine."""
+
+    def __init__(
+        self,
+        context: EngineContext,
+        places: PlaceChoice,
+        leftover: EngineRecord | None,
+    ) -> None:
+        # The process that an earlier endpoint left running with the same contents.
+        self.leftover = leftover
+        self._context = context
+        self._places = places
+        # Where it is loaded just now.
+        self._place = Place(places.own_engine)
+        # Those in which it has answered.
+        self._shown: set[Place] = set()
+
+    async def start(self, need: Need) -> LoadedEngine:
+        """Adopt or load it; `AssayError` where it is not as it should be, or takes too long."""
+        limit = self._context.limits.seconds_to_load
+        try:
+            async with asyncio.timeout(limit):
+                return await self._adopt(need) or await self._load(need)
+        except TimeoutError:
+            if self._place.is_shared:
+                self._places.note_end(self._place)
+            raise ServingError(f"it was not ready within {limit:.0f} s") from None
+
+    def note(self, loaded: LoadedEngine) -> None:
+        """It answers there: it was asked what it is asked once."""
+        self._shown.add(loaded.place)
+
+    async def end_leftover(self) -> None:
+        """End what was left running and is not adopted."""
+        context = self._context
+        if self.leftover is not None:
+            await end_leftover(context.home, self.leftover, context.shared)
+
+    async def _adopt(self, need: Need) -> LoadedEngine | None:
+        """The process of an earlier endpoint, if there is one and it is as it should be."""
+        if self.leftover is None:
+            return None
+        lasting = self._context.choice.lasting
+        place = Place(lasting, is_shared=self.leftover.is_shared)
+        loaded = await Loading(need, self._context, place).adopt(self.leftover)
+        self.leftover = None
+        return loaded
+
+    async def _load(self, need: Need) -> LoadedEngine:
+        scored = need.recorded.release.spec.engine
+        place = self._first_place(need)
+        while True:
+            self._place = place
+            was_shown = place in self._shown
+            loading = Loading(need, self._context, place, was_shown=was_shown)
+            try:
+                return await loading.start()
+            # Also where it ended while it loaded: another library may take the process with it.
+            except ServingError as error:
+                instead = self._places.instead_of(place, error, scored)
+                if instead is None:
+                    raise
+                place = instead
+
+    def _first_place(self, need: Need) -> Place:
+        def has_room(place: Place) -> bool:
+            return self._context.shared.has_room(need.contents, place.engine)
+
+        return self._places.first(may_share=need.may_share, has_room=has_room)

@@ -1,0 +1,140 @@
+"""Where a release may be computed: by which engine, and whether beside releases of other models."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from serving.endpoint.engine_choice import EngineChoice
+from serving.endpoint.shared.attaching import Refused
+from serving.endpoint.shared.process import StartFailed
+from serving.endpoint.upstream import EngineLost
+from serving.engines import OPENVINO, TRANSFORMERS
+from serving.log import say
+
+# So many ends, each soon, and its process is not tried again.
+_MOST_ENDS = 2
+# Seconds: a process that answered for so long starts the count of ends again.
+_STEADY = 600.0
+# vLLM's server has one adapter.
+_SHAREABLE = (OPENVINO, TRANSFORMERS)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A kind of process."""
+
+    engine: str
+    is_shared: bool = False
+
+    def __str__(self) -> str:
+        kind = "a shared process" if self.is_shared else "a process"
+        return f"{kind} of {self.engine}"
+
+
+class PlaceChoice:
+    """The places of one release: with which one it begins, and which one is better later.
+
+    What was given up is not tried again before the endpoint starts anew.
+    """
+
+    def __init__(self, label: str, choice: EngineChoice, begins_with: str = "") -> None:
+        # By what its next process of its own computes.
+        self.own_engine = begins_with or choice.first
+        self._label = label
+        self._choice = choice
+        self._given_up: dict[Place, str] = {}
+        self._ends: dict[Place, int] = {}
+
+    def first(self, *, may_share: bool, has_room: Callable[[Place], bool]) -> Place:
+        """Where it begins: quickly, and beside others where it may be."""
+        own = Place(self.own_engine)
+        if not may_share:
+            return own
+        lasting = Place(self._choice.lasting, is_shared=True)
+        # That process runs: nothing is compiled.
+        if self._may_try(lasting) and has_room(lasting):
+            return lasting
+        quick = Place(self._choice.first, is_shared=True)
+        return quick if self._may_try(quick) else own
+
+    def better_than(self, place: Place, *, may_share: bool) -> Place | None:
+        """What it is to move to from there; None: it stays."""
+        for each in self._by_rank(may_share=may_share or place.is_shared):
+            if each == place:
+                return None
+            if self._may_try(each):
+                return each
+        return None
+
+    def give_up(self, place: Place, reason: str) -> None:
+        """Leave the release to what answers otherwise, and say why."""
+        self._given_up[place] = reason
+        if place.is_shared:
+            say(f"{self._label} is not served by {place}: {reason}")
+        else:
+            say(f"{self._label} is not taken over by {place.engine}: {reason}")
+
+    def give_up_sharing(self, reason: str) -> None:
+        """It has processes of its own from now on; says why."""
+        for engine in _SHAREABLE:
+            self._given_up[Place(engine, is_shared=True)] = reason
+        say(f"{self._label} does not share a process: {reason}")
+
+    def instead_of(self, place: Place, error: Exception, scored: str) -> Place | None:
+        """Where it is loaded at once, since it cannot be there; None: nowhere else."""
+        if place.is_shared:
+            self.note_failure(place, error)
+            # It answered, and ended: it is started again like any process that ended.
+            return None if isinstance(error, EngineLost) else Place(self.own_engine)
+        if place.engine == scored:
+            return None
+        say(f"{self._label} is served by {scored}, not by {place.engine}: {error}")
+        # From now on the engine that scored is to answer: another one did not.
+        self.own_engine = scored
+        return Place(scored)
+
+    def note_failure(self, place: Place, error: Exception) -> None:
+        """A release did not come to answer there."""
+        if isinstance(error, Refused):
+            self.give_up_sharing(str(error))
+        # It ended, perhaps by the fault of another release.
+        elif place.is_shared and isinstance(error, StartFailed | EngineLost):
+            say(f"{self._label} is not yet served by {place}: {error}")
+            self.note_end(place)
+        else:
+            self.give_up(place, str(error))
+
+    def note_end(self, place: Place, seconds: float = 0.0) -> None:
+        """That process ended by itself, so many seconds after it had begun to answer."""
+        is_later = place.engine == self._choice.later
+        # The first engine in a process of its own is what is left: it is always tried again.
+        if not place.is_shared and not is_later:
+            return
+        ends = 1 if seconds > _STEADY else self._ends.get(place, 0) + 1
+        self._ends[place] = ends
+        if ends < _MOST_ENDS:
+            return
+        if place.is_shared:
+            self.give_up_sharing(
+                f"a process that it shared ended {ends} times soon, and the release to blame "
+                "is to end its own alone. It shares again once the endpoint starts anew."
+            )
+        else:
+            self.give_up(
+                place,
+                f"its process ended {ends} times soon after it had taken over. "
+                "Look at its last lines above; it is tried again once the endpoint starts anew.",
+            )
+
+    def _may_try(self, place: Place) -> bool:
+        is_possible = not place.is_shared or place.engine in _SHAREABLE
+        return is_possible and place not in self._given_up
+
+    def _by_rank(self, *, may_share: bool) -> Iterator[Place]:
+        """Where it may go from a process of its own by the first engine; the best one first."""
+        later = self._choice.later
+        if may_share:
+            yield Place(self._choice.lasting, is_shared=True)
+        if later:
+            yield Place(later)
+        if later and may_share:
+            yield Place(self._choice.first, is_shared=True)

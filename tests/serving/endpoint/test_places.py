@@ -1,0 +1,118 @@
+"""Where a release begins, where it moves to, and what it gives up."""
+
+import pytest
+
+from core.errors import ServingError
+from serving.endpoint.engine_choice import EngineChoice
+from serving.endpoint.shared.attaching import Refused
+from serving.endpoint.shared.place import Place, PlaceChoice
+from serving.endpoint.shared.process import StartFailed
+from serving.endpoint.upstream import EngineLost
+
+FIRST, LATER = "transformers", "openvino"
+BOTH, ONE = EngineChoice(FIRST, LATER), EngineChoice(FIRST)
+OWN = Place(FIRST)
+SHARED = Place(FIRST, is_shared=True)
+FAST = Place(LATER)
+FAST_SHARED = Place(LATER, is_shared=True)
+
+
+def choice_of(engines: EngineChoice = BOTH) -> PlaceChoice:
+    return PlaceChoice("version 1 of m", engines)
+
+
+def first_of(places: PlaceChoice, *running: Place) -> Place:
+    return places.first(may_share=True, has_room=running.__contains__)
+
+
+def test_a_release_begins_where_nothing_is_compiled_and_beside_others_where_it_may() -> (
+    None
+):
+    places = choice_of()
+    assert places.first(may_share=False, has_room=lambda _: True) == OWN
+    assert first_of(places) == SHARED
+    assert first_of(places, FAST_SHARED) == FAST_SHARED
+    places.give_up(FAST_SHARED, "slow.")
+    assert first_of(places, FAST_SHARED) == SHARED
+    places.give_up_sharing("it is alone.")
+    assert first_of(places, FAST_SHARED) == OWN
+
+
+@pytest.mark.parametrize(
+    ("engines", "place", "may_share", "better"),
+    [
+        (BOTH, OWN, False, FAST),
+        (BOTH, OWN, True, FAST_SHARED),
+        (BOTH, FAST, True, FAST_SHARED),
+        (BOTH, SHARED, True, FAST_SHARED),
+        (BOTH, FAST, False, None),
+        (BOTH, FAST_SHARED, True, None),
+        # Nobody is beside it any more: it stays where it is.
+        (BOTH, FAST_SHARED, False, None),
+        (ONE, OWN, False, None),
+        (ONE, OWN, True, SHARED),
+        (ONE, SHARED, True, None),
+        # Its server has one adapter.
+        (EngineChoice("vllm"), Place("vllm"), True, None),
+        (EngineChoice("vllm"), OWN, True, None),
+    ],
+)
+def test_it_moves_to_the_best_place_that_there_is(
+    engines: EngineChoice, place: Place, *, may_share: bool, better: Place | None
+) -> None:
+    assert choice_of(engines).better_than(place, may_share=may_share) == better
+
+
+def test_what_did_not_work_is_given_up_one_after_the_other() -> None:
+    places = choice_of()
+    seen = []
+    while (place := places.better_than(OWN, may_share=True)) is not None:
+        seen.append(place)
+        places.note_failure(place, ServingError("no."))
+    assert seen == [FAST_SHARED, FAST, SHARED]
+
+
+def test_a_release_that_is_refused_shares_with_no_engine(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    places = choice_of()
+    assert places.instead_of(SHARED, Refused("it is a prompt."), FIRST) == OWN
+    assert places.better_than(OWN, may_share=True) == FAST
+    said = capsys.readouterr().err
+    assert said == "version 1 of m does not share a process: it is a prompt.\n"
+
+
+def test_a_process_that_ends_is_tried_once_more() -> None:
+    places = choice_of()
+    assert places.instead_of(SHARED, StartFailed("killed."), FIRST) == OWN
+    assert first_of(places) == SHARED
+    assert places.instead_of(SHARED, EngineLost("killed."), FIRST) is None
+    assert first_of(places) == OWN
+
+
+@pytest.mark.parametrize("place", [FAST, FAST_SHARED])
+def test_an_end_after_a_long_time_is_the_first_again(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = choice_of()
+    for seconds in (1.0, 3600.0):
+        places.note_end(place, seconds)
+    assert places.better_than(OWN, may_share=place.is_shared) == place
+    places.note_end(place, 1.0)
+    assert places.better_than(OWN, may_share=place.is_shared) != place
+    assert "ended 2 times soon" in capsys.readouterr().err
+
+
+def test_the_first_engine_alone_is_tried_again_for_ever() -> None:
+    places = choice_of()
+    for _ in range(5):
+        places.note_end(OWN, 1.0)
+    assert places.first(may_share=False, has_room=lambda _: False) == OWN
+
+
+def test_another_engine_than_the_one_that_scored_is_given_up_for_that() -> None:
+    places = choice_of(EngineChoice("vllm"))
+    error = ServingError("no.")
+    assert places.instead_of(Place("vllm"), error, FIRST) == OWN
+    assert places.instead_of(OWN, error, FIRST) is None
+    assert places.own_engine == FIRST
