@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from core.settings import Settings
-from serving.endpoint.whole_seconds import read_seconds
+from serving.whole_number import read_seconds
 
 _SHORTEST, _LONGEST = 30, 604_800
 """Seconds: a shorter time would be spent on loading, and a week is as good as never."""

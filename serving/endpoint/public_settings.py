@@ -11,6 +11,7 @@ from pathlib import Path
 from core.errors import ServingError
 from core.settings import Settings
 from serving.listen import TlsFiles
+from serving.whole_number import parse_whole
 
 _REQUIRED = "required"
 _MOST_MEGABYTES = 1_000_000
@@ -54,12 +55,13 @@ def _read_api_keys(text: str) -> bool:
 
 
 def _read_megabytes(text: str) -> int:
-    if not text.isdecimal() or int(text[:9]) > _MOST_MEGABYTES:
-        raise ServingError(
-            f"ASSAY_ANSWER_CACHE_MB is {text[:40]!r}. "
-            f"Give a whole number of megabytes up to {_MOST_MEGABYTES}; 0 keeps no answers."
-        )
-    return int(text)
+    megabytes = parse_whole(text, _MOST_MEGABYTES)
+    if megabytes is not None:
+        return megabytes
+    raise ServingError(
+        f"ASSAY_ANSWER_CACHE_MB is {text[:40]!r}. "
+        f"Give a whole number of megabytes up to {_MOST_MEGABYTES}; 0 keeps no answers."
+    )
 
 
 def _read_origins(text: str) -> tuple[str, ...]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from core.settings import Settings
 from registry.ledger.entries import Head
 from serving.endpoint.lanes import Lanes
-from serving.endpoint.whole_seconds import read_seconds
 from serving.openai_schema.models import ReadyReport
 from serving.refusal import Refusal
+from serving.whole_number import read_seconds
 
 _SHORTEST, _LONGEST = 5, 120
 

@@ -16,6 +16,7 @@ from core.errors import ServingError
 from core.settings import Settings
 from serving.endpoint.engine_process import EngineOrder, EngineProcess
 from serving.log import say
+from serving.whole_number import parse_whole
 
 _SECONDS_BETWEEN_LOOKS = 0.25
 # For which no engine loads before a spare process takes its share of the processor.
@@ -36,8 +37,9 @@ _MEGABYTE = 2**20
 def count_wanted(settings: Settings) -> int:
     """How many spare processes the environment asks for; `ServingError` where it is no number."""
     text = settings.spare_engines
-    if text.isdecimal() and int(text) <= _MOST:
-        return int(text)
+    count = parse_whole(text, _MOST)
+    if count is not None:
+        return count
     raise ServingError(
         f"ASSAY_SPARE_ENGINES is {text[:20]!r}, and a number from 0 to {_MOST} is needed. "
         "Correct it, or leave it out."

@@ -11,6 +11,7 @@ from serving.app import READ, add_error_handlers, create_bare_app
 from serving.listen import create_server, format_url, open_socket
 from serving.log import say
 from serving.observing.metrics import CONTENT_TYPE, Metrics
+from serving.whole_number import parse_whole
 
 if TYPE_CHECKING:
     import socket
@@ -59,10 +60,10 @@ class MetricsServer:
 def _parse(address: str) -> tuple[str, int]:
     host, colon, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    is_port = port.isdecimal() and len(port) <= 5 and int(port) <= _LAST_PORT
-    if not colon or not host or not is_port:
+    number = parse_whole(port, _LAST_PORT)
+    if not colon or not host or number is None:
         raise ServingError(
             f"ASSAY_METRICS_ADDRESS is {address[:100]!r}: give HOST:PORT, such as "
             "127.0.0.1:9464, or off."
         )
-    return host, int(port)
+    return host, number

@@ -38,6 +38,8 @@ def test_what_is_set_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         ("ANSWER_CACHE_MB", "-1"),
         ("ANSWER_CACHE_MB", "many"),
         ("ANSWER_CACHE_MB", "9" * 5000),
+        # Digits, but of another script.
+        ("ANSWER_CACHE_MB", "٣"),
         ("ALLOWED_ORIGINS", "*"),
         ("ALLOWED_ORIGINS", "chat.example"),
         ("ALLOWED_ORIGINS", "https://chat.example/page"),

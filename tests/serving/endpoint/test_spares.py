@@ -137,7 +137,7 @@ def test_none_is_kept_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> N
     assert engines.pids == ()
 
 
-@pytest.mark.parametrize("text", ["9", "-1", "1.5", "many", "²"])
+@pytest.mark.parametrize("text", ["9", "-1", "1.5", "many", "²", "٣"])
 def test_another_number_than_0_to_8_is_an_error(
     monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:

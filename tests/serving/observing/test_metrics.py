@@ -3,13 +3,16 @@
 import json
 from dataclasses import replace
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import Scope
 
+from core.errors import ServingError
 from serving.feedback_schema import Rating
 from serving.observing.exchange import Exchange
 from serving.observing.figures import EngineFigures, Figures, Share, Source
 from serving.observing.metrics import Metrics
+from serving.observing.metrics_route import MetricsServer
 from serving.observing.observer import Observer
 from serving.observing.origin import Origin
 from serving.refusal import Refusal
@@ -248,3 +251,11 @@ def test_who_is_refused_at_the_door_is_counted_without_any_name() -> None:
         for route in (CHAT, "/v1/models", "other"):
             assert count(text, "assay_requests_total", route=route, **labels) == 1
         assert count(text, "assay_errors_total", code=code) == 1
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", ":9464", "127.0.0.1:65536", "127.0.0.1:٣٠", "127.0.0.1:-1"]
+)
+def test_an_address_without_a_port_is_said_with_the_settings_name(address: str) -> None:
+    with pytest.raises(ServingError, match="ASSAY_METRICS_ADDRESS"):
+        MetricsServer(Metrics(Source()), address)
