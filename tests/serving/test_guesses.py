@@ -1,15 +1,18 @@
 """What a row guesses of itself is taken only where the model says the same."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
 import torch
 
 from serving.engines import Event, Finished, GenerationRequest
+from serving.engines.batch import Batch
 from serving.engines.batch_row import Row
 from serving.engines.guesses import Guesses
+from serving.engines.row_model import Part
 from serving.engines.running_answer import RunningAnswer
+from serving.engines.slots import HeadShape, Slots
 from serving.engines.transformers import TransformersEngine
 
 PROMPT = (11, 12, 13, 14, 15, 11, 12, 13)
@@ -109,3 +112,50 @@ def test_an_end_among_right_guesses_ends_the_answer(engine: TransformersEngine) 
 def test_what_is_drawn_by_chance_is_not_guessed(engine: TransformersEngine) -> None:
     one = OneRow(engine, replace(REQUEST, temperature=0.001, seed=1))
     assert list(one.step(3, 15)) == []
+
+
+class Told:
+    """A model that says what it is told, and what it was last asked to compute."""
+
+    mixes_lengths = True
+
+    def __init__(self) -> None:
+        # Of one row: behind each of the first tokens of its part.
+        self.says: tuple[int, ...] = ()
+        self.parts: Sequence[Part] = ()
+
+    def compute(
+        self, slots: Slots, parts: Sequence[Part], meanwhile: Callable[[], None]
+    ) -> Sequence[torch.Tensor]:
+        meanwhile()
+        self.parts = parts
+        logits = []
+        for part in parts:
+            said = (*self.says, *[0] * part.keep)[: part.keep]
+            logits.append(logits_for(said))
+        return logits
+
+
+def ignore(*_: object) -> None:
+    """An event, or a failure, that nobody waits for."""
+
+
+@pytest.mark.parametrize("behind", [(7,), (12, 7)])
+def test_an_answer_takes_over_what_was_right_of_another_row_and_computes_the_rest(
+    engine: TransformersEngine, behind: tuple[int, ...]
+) -> None:
+    encoder = engine.plain_text("tiny")._encoder
+    shape = HeadShape(heads=1, size=1, like=torch.empty(0))
+    model = Told()
+    batch = Batch(model, Slots([(shape, shape)]), encoder, ignore)
+    batch.add(RunningAnswer(REQUEST, ignore, encoder))
+    # It reads its prompt, guesses four tokens, and the second of them is wrong.
+    for model.says in ((14,), (15, 99)):
+        batch.advance(batch.write)
+    assert list(model.parts[0].tokens) == [14, 15, 11, 12, 13]
+    right = (*PROMPT, 14, 15)
+    # The first row has chosen 99, but its slot holds what was guessed in that place.
+    later = replace(REQUEST, prompt=(*right, 99, *behind))
+    batch.add(RunningAnswer(later, ignore, encoder))
+    batch.advance(batch.write)
+    assert model.parts[1] == Part(1, len(right), [99, *behind])
