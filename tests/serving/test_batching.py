@@ -1,7 +1,7 @@
 """Many answers at once: each is what it would be alone, whoever joins, leaves or fails beside."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -10,7 +10,6 @@ import torch
 from pipelines.models.batching import Batching
 from pipelines.models.language_model import (
     LanguageModel,
-    generate,
     load_language_model,
     measure_completion_losses,
 )
@@ -29,9 +28,9 @@ from serving.engines.transformers import TransformersEngine
 from serving.refusal import Refusal
 from tests.support.listening import Listener
 from tests.support.running_engine import Served, stop_in
+from tests.support.texts_alone import NEW_TOKENS, texts_alone
 from tests.support.tiny import CHAT_TEMPLATE
 
-NEW_TOKENS = 10
 BROKEN = 250
 """A token that no prompt of these tests has."""
 MODELS = ("tuned", "tiny")
@@ -74,15 +73,6 @@ def prompts(count: int, seed: int = 0) -> list[tuple[int, ...]]:
         tokens = [dice.randrange(3, 250) for _ in range(length)]
         made.append(tuple([*shared, *tokens] if number % 3 == 0 else tokens))
     return made
-
-
-def texts_alone(language: LanguageModel, asked: Sequence[tuple[int, ...]]) -> list[str]:
-    return [
-        language.encoder.decode(
-            generate(language, [prompt], max_new_tokens=NEW_TOKENS, batch_size=1)[0].ids
-        )
-        for prompt in asked
-    ]
 
 
 @pytest.mark.ci

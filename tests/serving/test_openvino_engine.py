@@ -16,7 +16,6 @@ import torch
 from core.files import write_text
 from pipelines.models.language_model import (
     LanguageModel,
-    generate,
     load_language_model,
 )
 from serving.engines import OPENVINO, Engine, Failed, GenerationRequest, NotTaken
@@ -30,9 +29,9 @@ from serving.engines.transformers import TransformersEngine
 from serving.load import load_engine
 from tests.support.listening import Listener
 from tests.support.running_engine import Served
+from tests.support.texts_alone import NEW_TOKENS, texts_alone
 from tests.support.tiny import CHAT_TEMPLATE
 
-NEW_TOKENS = 10
 MODELS = ("tuned", "tiny")
 BROKEN = 250
 """A token that no prompt of these tests has."""
@@ -62,16 +61,6 @@ def prompts(count: int) -> list[tuple[int, ...]]:
         tokens = [dice.randrange(3, 250) for _ in range(length)]
         made.append(tuple([*shared, *tokens] if number % 3 == 0 else tokens))
     return made
-
-
-def texts_alone(language: LanguageModel, asked: Sequence[tuple[int, ...]]) -> list[str]:
-    texts = []
-    for prompt in asked:
-        (answer,) = generate(
-            language, [prompt], max_new_tokens=NEW_TOKENS, batch_size=1
-        )
-        texts.append(language.encoder.decode(answer.ids))
-    return texts
 
 
 def texts_at_once(

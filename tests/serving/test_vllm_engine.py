@@ -12,7 +12,7 @@ import pytest
 
 from core.errors import ServingError
 from core.files import write_text
-from pipelines.models.language_model import generate, load_language_model
+from pipelines.models.language_model import load_language_model
 from serving.engines import (
     VLLM,
     Engine,
@@ -27,6 +27,7 @@ from serving.load import load_engine
 from serving.refusal import Refusal
 from tests.support.listening import Listener
 from tests.support.running_engine import Served, stop_in
+from tests.support.texts_alone import NEW_TOKENS, texts_alone
 from tests.support.tiny import (
     CHAT_TEMPLATE,
     make_tiny_adapter,
@@ -37,7 +38,6 @@ from tests.support.tiny import (
 from tests.support.vllm_environment import VLLM_HEAD_SIZE
 from tests.support.waiting import wait_until
 
-NEW_TOKENS = 10
 MODELS = ("tuned", "tiny")
 LONG = 400
 PROMPT = (5, 100, 200)
@@ -96,13 +96,7 @@ def texts_of_peft(
     language = load_language_model(
         served.base, served.base_folder, CHAT_TEMPLATE, "float32", adapter
     )
-    texts = []
-    for prompt in asked:
-        (answer,) = generate(
-            language, [prompt], max_new_tokens=NEW_TOKENS, batch_size=1
-        )
-        texts.append(language.encoder.decode(answer.ids))
-    return texts
+    return texts_alone(language, asked)
 
 
 def in_turns(engine: Engine, asked: Sequence[tuple[int, ...]]) -> dict[str, list[str]]:
