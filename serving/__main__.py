@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from core.errors import ServingError
 from core.lifetime import end_with_the_run
 from core.ready import ready_line
+from serving.garbage import leave_out_of_search
 from serving.load import ENGINES, EngineConfig, base_model_name, load_engine
 from serving.log import exit_code, say
 from serving.owner import Owner, OwnerOnlyApp, Ownership
@@ -69,6 +70,8 @@ def _serve(options: argparse.Namespace, ownership: Ownership | None) -> None:
         # The socket has been listening since before the weights were loaded, so whoever reads
         # this line can connect.
         line = ready_line(loaded.what, f"{format_url(listener)}{loaded.path}")
+        # Nobody waits for an answer yet.
+        leave_out_of_search()
         try:
             serve_on(loaded.app, listener, lambda: say(line, sys.stdout))
         finally:

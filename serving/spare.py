@@ -19,6 +19,7 @@ from typing import NamedTuple
 from core.errors import ServingError
 from core.files import sha256_of
 from core.value import Value
+from serving.garbage import without_search
 from serving.log import say
 from serving.owner import Ownership
 
@@ -99,8 +100,9 @@ def wait_for_instructions() -> Instructions:
         daemon=True,
     )
     reading.start()
-    for name in _MODULES:
-        importlib.import_module(name)
+    with without_search():
+        for name in _MODULES:
+            importlib.import_module(name)
     imported = _files_of_code()
     say(WARM, sys.stdout)
     line = lines.get()

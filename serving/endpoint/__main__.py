@@ -18,6 +18,7 @@ from core.settings import Settings
 from serving.endpoint.idleness import seconds_until_unloaded
 from serving.endpoint.limits import Limits
 from serving.endpoint.readiness import seconds_ready_alone
+from serving.garbage import without_search
 from serving.listen import open_socket
 from serving.log import exit_code
 
@@ -36,7 +37,8 @@ def run(arguments: Sequence[str] | None = None) -> None:
     end_with_the_run()
     home = options.home.resolve()
     with only_one(home), _open_listener(options) as listener:
-        from serving.endpoint.endpoint import Endpoint
+        with without_search():
+            from serving.endpoint.endpoint import Endpoint
 
         async def serve() -> None:
             # Inside the event loop: engines and their tasks belong to it.

@@ -30,6 +30,7 @@ from serving.endpoint.public_settings import PublicSettings
 from serving.endpoint.readiness import Standing, describe_solitude
 from serving.endpoint.registration import Registration, registration_of
 from serving.endpoint.routes import create_app
+from serving.garbage import leave_out_of_search
 from serving.listen import create_server, format_url, is_local, open_socket
 from serving.log import say
 from serving.observing.figures import Figures, Source
@@ -124,6 +125,8 @@ class Endpoint:
             admin = create_server(
                 create_admin_app(admin_address.token, self.follower.look, self.state)
             )
+            # Before the first answer: nobody waits for one yet.
+            leave_out_of_search()
             answering = asyncio.create_task(public.serve([listener]))
             background = [
                 asyncio.create_task(self.follower.keep_following()),
