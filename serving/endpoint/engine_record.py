@@ -218,6 +218,9 @@ def _read_record(home: Path, path: Path) -> EngineRecord | None:
         if record.is_of(home) and _listens_on(record.pid, record.port):
             is_of_this_home = record.home == str(home.resolve())
             return record if is_of_this_home else None
+        # What ends while it is looked at listens no more, and nobody has changed anything.
+        if not record.is_running():
+            return None
         say(
             f"ALARM: {path} is not what the endpoint wrote, and is not believed. "
             "Find out who changed it; another engine is started."

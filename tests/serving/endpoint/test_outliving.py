@@ -3,9 +3,11 @@
 The next one takes over those that it may, and the others end.
 """
 
+import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import psutil
 import pytest
 
 from operations.down import end_system
+from registry.ledger.keys import endpoint_key_file
 from serving.endpoint.engine_record import (
     EngineContents,
     EngineRecord,
@@ -144,6 +147,53 @@ def test_a_record_is_never_taken_for_another_process_that_has_its_number(
             assert other.poll() is None
         finally:
             other.kill()
+
+
+def test_an_engine_that_ends_while_its_record_is_read_is_no_alarm(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Those words are what engines are known by.
+    words = ["import time; time.sleep(600)", "serving", "--owned"]
+    loaded = EngineContents(
+        model=MODEL,
+        package_sha256=home.digests["1"],
+        spec=home.specs["1"],
+        with_adapter=True,
+    )
+    with subprocess.Popen([sys.executable, "-c", *words]) as ending:
+        try:
+            record = EngineRecord(
+                pid=ending.pid,
+                started=started_at(ending.pid),
+                port=1,
+                token="x",
+                loaded=loaded,
+            )
+            write_record(home.path, record)
+            # Alive, it would have to listen on its port.
+            assert read_records(home.path) == ()
+            assert "ALARM" in capsys.readouterr().err
+            write_record(home.path, record)
+            key = endpoint_key_file(home.path)
+            content = key.read_bytes()
+            key.unlink()
+            # Whoever reads the key waits until somebody writes it.
+            os.mkfifo(key, mode=0o600)
+
+            def end_it_meanwhile() -> None:
+                with key.open("wb") as read_by:
+                    ending.kill()
+                    ending.wait()
+                    read_by.write(content)
+
+            meanwhile = threading.Thread(target=end_it_meanwhile, daemon=True)
+            meanwhile.start()
+            assert read_records(home.path) == ()
+            meanwhile.join(SECONDS_AT_MOST)
+        finally:
+            ending.kill()
+    assert "ALARM" not in capsys.readouterr().err
+    assert list(engines_folder(home.path).iterdir()) == []
 
 
 @pytest.mark.ci
