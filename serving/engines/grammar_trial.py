@@ -17,6 +17,9 @@ _PROCESSOR_SECONDS = 2
 _MOST_BYTES = 1 << 30
 # For a machine on which others compute as well.
 _SECONDS = 20.0
+# Characters of a schema as JSON, and words of which a few may take minutes.
+_LONGEST_HARMLESS = 4_000
+_DEAR_WORDS = ("multipleOf", "pattern", "allOf", "$ref")
 _TOO_COMPLEX = "it is too complex to be compiled"
 
 
@@ -36,6 +39,12 @@ def parser_limits() -> "LLParserLimits":
         # Errors without the answer's text.
         verbose_errors=False,
     )
+
+
+def needs_trial(schema: str) -> bool:
+    """Whether a JSON Schema may take longer than milliseconds to compile."""
+    is_long = len(schema) > _LONGEST_HARMLESS
+    return is_long or any(word in schema for word in _DEAR_WORDS)
 
 
 def try_grammar(grammar: str) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.models.chat import ChatEncoder
 from serving.engines import TRANSFORMERS, FormFault
-from serving.engines.grammar_trial import parser_limits, try_grammar
+from serving.engines.grammar_trial import needs_trial, parser_limits, try_grammar
 from serving.log import say
 from serving.refusal import Refusal
 
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 # White space between two parts of JSON has an end: a weak model would write nothing else.
 _OPTIONS = {"whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,16}"}
-# Characters of a schema as JSON, and words of which a few may take minutes.
-_LONGEST_HARMLESS = 4_000
-_DEAR_WORDS = ("multipleOf", "pattern", "allOf", "$ref")
 # What every tokenizer that is taken has to write and read as it is.
 _SAMPLE = '{"a": [-1.5e3 , true, null], "é": "x\\n"}'
 # Of a fault of the library, which it tells as one of its errors.
@@ -56,7 +53,7 @@ class JsonForms:
         if tokens is None:
             raise holds_to_none_error(TRANSFORMERS)
         grammar = _grammar_of(schema)
-        fault = "" if _is_harmless(schema) else try_grammar(grammar)
+        fault = try_grammar(grammar) if needs_trial(schema) else ""
         if fault:
             raise _refuse(fault)
         try:
@@ -214,13 +211,6 @@ def _grammar_of(schema: str) -> str:
     # In place of what the client may have written there: it would change what JSON is.
     document["x-guidance"] = _OPTIONS
     return json.dumps({"grammars": [{"json_schema": document}]})
-
-
-def _is_harmless(schema: str) -> bool:
-    """Whether it surely compiles in milliseconds, so that no trial is needed."""
-    if len(schema) > _LONGEST_HARMLESS:
-        return False
-    return not any(word in schema for word in _DEAR_WORDS)
 
 
 @contextmanager

@@ -3,9 +3,10 @@
 import asyncio
 import json
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -31,6 +32,7 @@ from serving.refusal import Refusal
 from tests.support.listening import Listener
 from tests.support.running_engine import Served
 from tests.support.tiny import CHAT_TEMPLATE, CONTROL_TOKENS
+from tests.support.waiting import SECONDS_AT_MOST
 
 NEW_TOKENS = 350
 """More than the longest answer of these schemas."""
@@ -331,6 +333,64 @@ def test_the_forms_of_the_latest_schemas_are_kept(engine: Engine) -> None:
     first, same, anew = asyncio.run(made())
     assert first is same
     assert anew is not first
+
+
+class SlowLibrary:
+    """An engine whose costly schemas take until they are let go."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.go = threading.Event()
+        self.made: list[str] = []
+        self._engine = engine
+
+    def json_form(self, schema: str) -> Form:
+        if "pattern" in schema:
+            assert self.go.wait(SECONDS_AT_MOST)
+        self.made.append(schema)
+        return self._engine.json_form("{}")
+
+
+def test_schemas_that_take_long_hold_up_each_other_alone_and_not_without_end(
+    engine: Engine,
+) -> None:
+    costly = [json.dumps({"pattern": f"a{number}"}) for number in range(9)]
+    slow = SlowLibrary(engine)
+
+    async def ask() -> None:
+        kept = KeptForms(cast("Engine", slow))
+        known = await kept.of_json("{}")
+        waiting = [asyncio.create_task(kept.of_json(schema)) for schema in costly[:8]]
+        # Whoever sends one that is waited for already waits with it.
+        same = asyncio.create_task(kept.of_json(costly[7]))
+        leaving = asyncio.create_task(kept.of_json(costly[0]))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        assert await kept.of_json("{}") is known
+        assert await kept.of_json('{"const": 1}')
+        with pytest.raises(Refusal) as refused:
+            await kept.of_json(costly[8])
+        assert (refused.value.status, refused.value.code) == (503, "overloaded")
+        slow.go.set()
+        made = await asyncio.gather(*waiting)
+        assert await same is made[7]
+        # There is room again.
+        assert await kept.of_json(costly[8])
+
+    asyncio.run(ask())
+    assert slow.made == ["{}", '{"const": 1}', *costly]
+
+
+def test_a_schema_that_was_refused_is_no_trouble_to_the_next_one(
+    engine: Engine,
+) -> None:
+    async def ask() -> None:
+        kept = KeptForms(engine)
+        for _ in range(2):
+            with pytest.raises(Refusal, match="No answer can be held to"):
+                await kept.of_json('{"const": 1, "type": "string"}')
+        assert await kept.of_json('{"const": 1}')
+
+    asyncio.run(ask())
 
 
 def test_control_tokens_are_never_allowed_but_for_the_end(
