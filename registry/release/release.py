@@ -51,7 +51,7 @@ from registry.release.context import (
 )
 from registry.release.following import ALL, EndpointState, FollowingEndpoint
 from registry.release.granting import stops
-from registry.release.since_judged import check_nothing_was_said
+from registry.release.since_judged import check_nothing_was_said, find_withdrawal
 from registry.release.wishing import is_of
 
 Brake = Frozen | RolledBack | BaseServed | Revoked
@@ -289,6 +289,11 @@ def next_entry(
     # What an endpoint reports of another ledger, or of an older entry, counts for nothing.
     follows = endpoint_state.head == ledger_state.head
     if model_state.pending is not None:
+        pending = model_state.pending
+        ledger = stall.context.ledger
+        withdrawal = find_withdrawal(ledger, pending.release, pending.judged)
+        if withdrawal:
+            return _abort(pending, withdrawal, stall.context)
         wish = stops(ledger_state, model, model_state.pending)
         if wish is not None:
             return _give_way(model_state, model_state.pending, wish, stall.context)

@@ -31,6 +31,18 @@ def check_nothing_was_said(
             )
 
 
+def find_withdrawal(ledger: Ledger, release: Release, since: int) -> str:
+    """Why the verdict of that entry holds no more while its release is on its way; empty: it does.
+
+    Reviews go on meanwhile, and count for what is judged later.
+    """
+    for entry in ledger.iterate_entries(after=since):
+        said = _describe_withdrawal(entry.body, release)
+        if said:
+            return f"{said} (entry {entry.generation})"
+    return ""
+
+
 def check_serves_as_before(
     model: str, looked_at: LedgerState, ledger_state: LedgerState
 ) -> None:
@@ -48,14 +60,19 @@ def check_serves_as_before(
 
 def _describe(body: Body, version: Judged | Release) -> str:
     """What an entry says of the version; empty where it is no matter of it."""
+    # Reviews are of bytes, whichever number these have.
+    if isinstance(body, ReviewOpened | Rated | ModelRated):
+        is_about_it = body.package_sha256 == version.package_sha256
+        return f"{body.by} entered a review of it" if is_about_it else ""
+    return _describe_withdrawal(body, version)
+
+
+def _describe_withdrawal(body: Body, version: Judged | Release) -> str:
+    """What an entry takes away from the version's verdict; empty where that is nothing."""
     # What a stolen key signed, approvals among it, is dropped from then on.
     if isinstance(body, KeyRevoked) and body.is_compromised:
         return f"key {body.key_id[:12]} was revoked as compromised"
     if isinstance(body, ApprovalWithdrawn):
         is_about_it = body.model == version.model and body.version == version.version
         return f"{body.by} took an approval of it back" if is_about_it else ""
-    # Reviews are of bytes, whichever number these have.
-    if isinstance(body, ReviewOpened | Rated | ModelRated):
-        is_about_it = body.package_sha256 == version.package_sha256
-        return f"{body.by} entered a review of it" if is_about_it else ""
     return ""

@@ -20,10 +20,11 @@ from registry.ledger.ledger import Ledger, open_ledger
 from registry.release.approvals import Target, approve, withdraw
 from registry.release.context import ChangeRequest
 from registry.release.people import DEFAULT
-from registry.release.release import begin_release
+from registry.release.release import begin_release, drive_release, find_outcome
 from registry.release.since_judged import (
     check_nothing_was_said,
     check_serves_as_before,
+    find_withdrawal,
 )
 from tests.support.fake_endpoint import Bench
 from tests.support.ledgers import (
@@ -100,6 +101,26 @@ def test_an_approval_that_is_taken_back_after_the_verdict_stops_its_release(
     take_back(ledger, "2")
     begin(ledger)
     assert ledger.state().model(MODEL).pending is not None
+
+
+def test_an_approval_that_is_taken_back_ends_a_release_on_its_way(
+    ledger: Ledger,
+) -> None:
+    judge(ledger)
+    began = begin(ledger)
+    context = Bench(ledger).context
+    take_back(ledger, "2")
+    # Whoever reviews it meanwhile stops nothing.
+    write(ledger, opened("1"))
+    pending = ledger.state().model(MODEL).pending
+    assert pending is not None
+    assert find_withdrawal(ledger, pending.release, pending.judged) == ""
+    last = ledger.state().head.generation
+    take_back(ledger, "1")
+    drive_release(MODEL, context)
+    fact = rf"manager took an approval of it back \(entry {last + 1}\)"
+    with pytest.raises(ReleaseError, match=fact):
+        find_outcome(ledger, MODEL, began)
 
 
 def test_a_brake_that_is_pulled_while_a_version_is_judged_is_not_undone_by_its_release(
