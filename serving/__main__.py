@@ -6,9 +6,10 @@ python -m serving --base-folder DIR --base-manifest FILE --shared --adapted-like
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,12 +60,22 @@ def _serve(options: argparse.Namespace, ownership: Ownership | None) -> None:
     # Imported here: these load a web server, and `--help` should not wait for it.
     from serving.listen import format_url, open_socket, serve_on
 
+    losses: list[str] = []
+
+    def end_by(loss: str) -> None:
+        losses.append(loss)
+        # As whoever ends this process does: what is answered gets its end first.
+        os.kill(os.getpid(), signal.SIGTERM)
+
     owner = None if ownership is None else Owner(ownership)
     if owner is not None:
         owner.watch()
     listener = open_socket(options.host, options.port)
     with listener:
-        loaded = _load_shared(options) if options.shared else _load(options)
+        if options.shared:
+            loaded = _load_shared(options)
+        else:
+            loaded = _load(options, end_by)
         if ownership is not None and owner is not None:
             loaded.app.add_middleware(OwnerOnlyApp, token=ownership.token, owner=owner)
         # The socket has been listening since before the weights were loaded, so whoever reads
@@ -76,6 +87,9 @@ def _serve(options: argparse.Namespace, ownership: Ownership | None) -> None:
             serve_on(loaded.app, listener, lambda: say(line, sys.stdout))
         finally:
             loaded.close()
+    # Whoever started this process waits for its end, and starts another one.
+    for loss in losses:
+        raise ServingError(loss)
 
 
 @dataclass(frozen=True)
@@ -89,10 +103,11 @@ class _Loaded:
     close: Callable[[], None]
 
 
-def _load(options: argparse.Namespace) -> _Loaded:
+def _load(options: argparse.Namespace, when_lost: Callable[[str], None]) -> _Loaded:
     from serving.app import create_app
 
-    engine = load_engine(_engine_config(options))
+    config = replace(_engine_config(options), when_lost=when_lost)
+    engine = load_engine(config)
     specs = engine.specs.items()
     names = " and ".join(f"{name} ({spec.fingerprint})" for name, spec in specs)
     what = f"a preview and no release, {names}" if options.preview else names

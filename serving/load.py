@@ -1,6 +1,7 @@
 """From folders to an engine: check, then load."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ class EngineConfig:
     engine: str = TRANSFORMERS
     # Whether transformers computes them where it does not; without that it is a `ServingError`.
     has_stand_in: bool = True
+    # What is done, with a sentence, where what computes them ends while it serves.
+    when_lost: Callable[[str], None] = say
 
 
 def engine_wanted(settings: Settings) -> str:
@@ -198,10 +201,12 @@ def _load_vllm(
     try:
         plan = plan_vllm(language, specs, weights)
     except NotTaken as reason:
+        if not config.has_stand_in:
+            raise ServingError(f"vLLM does not serve {base.id}: {reason}") from None
         say(f"vLLM does not serve {base.id}: {reason}. transformers serves it.")
         return TransformersEngine(language, specs)
     try:
-        return open_vllm(plan, language, specs)
+        return open_vllm(plan, language, specs, config.when_lost)
     except (NotTaken, ServingError) as reason:
         raise ServingError(f"vLLM does not serve {base.id}: {reason}") from reason
 

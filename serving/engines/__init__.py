@@ -29,6 +29,10 @@ class Constraint(Protocol):
     def is_complete(self) -> bool:
         """Whether the answer has all of the form, so that no token can follow."""
 
+    @property
+    def may_end(self) -> bool:
+        """Whether the answer has the form as it is, though more may follow."""
+
     def mask(self, logits: "torch.Tensor") -> "torch.Tensor":
         """The logits, shape (vocabulary,), with minus infinity where a token cannot come next.
 

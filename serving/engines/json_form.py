@@ -3,19 +3,21 @@
     schema ─▶ try_grammar ─▶ JsonForm ─ begin ─▶ JsonConstraint: mask, take, mask, take, …
 
 The library follows an answer byte by byte through a grammar that it makes of the schema. It fetches
-nothing: a schema that names another file or address is an error.
+nothing: a schema that names another file or address is an error. Where vLLM chooses the tokens, its
+answer is followed by the same: take, take, …, may_end.
 """
 
 import json
 import re
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pipelines.models.chat import ChatEncoder
-from serving.engines import TRANSFORMERS, FormFault
+from serving.engines import TRANSFORMERS, VLLM, FormFault
 from serving.engines.grammar_trial import needs_trial, parser_limits, try_grammar
 from serving.log import say
 from serving.refusal import Refusal
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 # White space between two parts of JSON has an end: a weak model would write nothing else.
 _OPTIONS = {"whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,16}"}
+# Where vLLM writes: versions of the library differ in what that end is, and JSON has none.
+_FOLLOWED = {"whitespace_flexible": True}
 # What every tokenizer that is taken has to write and read as it is.
 _SAMPLE = '{"a": [-1.5e3 , true, null], "é": "x\\n"}'
 # Of a fault of the library, which it tells as one of its errors.
@@ -42,8 +46,10 @@ _TOO_COMPLEX = (
 class JsonForms:
     """JSON Schemas as forms of answers, for one tokenizer."""
 
-    def __init__(self, encoder: ChatEncoder) -> None:
+    def __init__(self, encoder: ChatEncoder, engine: str = TRANSFORMERS) -> None:
         self._encoder = encoder
+        self._engine = engine
+        self._options = _FOLLOWED if engine == VLLM else _OPTIONS
         self._opening = threading.Lock()
 
     def compile(self, schema: str) -> "JsonForm":
@@ -51,13 +57,13 @@ class JsonForms:
         with self._opening:
             tokens = self._tokens
         if tokens is None:
-            raise holds_to_none_error(TRANSFORMERS)
-        grammar = _grammar_of(schema)
+            raise holds_to_none_error(self._engine)
+        grammar = _grammar_of(schema, self._options)
         fault = try_grammar(grammar) if needs_trial(schema) else ""
         if fault:
             raise _refuse(fault)
         try:
-            form = JsonForm(tokens, grammar)
+            form = JsonForm(tokens, grammar, schema)
         except FormFault:
             raise _refuse(_PANIC) from None
         form.check()
@@ -87,10 +93,13 @@ def holds_to_none_error(engine: str) -> Refusal:
 class JsonForm:
     """A compiled schema."""
 
-    def __init__(self, tokens: "_Tokens", grammar: str) -> None:
+    def __init__(self, tokens: "_Tokens", grammar: str, schema: str) -> None:
         from llguidance import LLMatcher
 
+        self.bounded = json.dumps(_with_options(schema, _OPTIONS))
+        """The schema as JSON, for another program that knows the library."""
         self._tokens = tokens
+        began = time.thread_time()
         with _no_panic():
             self._beginning = LLMatcher(
                 tokens.tokenizer,
@@ -99,6 +108,8 @@ class JsonForm:
                 log_level=0,
                 limits=parser_limits(),
             )
+        self.seconds = time.thread_time() - began
+        """Of the processor, to compile it."""
 
     def check(self) -> None:
         """Return only if an answer may begin: a `Refusal` says why none can."""
@@ -128,6 +139,11 @@ class JsonConstraint:
     def is_complete(self) -> bool:
         """Whether the JSON is whole and nothing can follow it."""
         return self._matcher.is_stopped()
+
+    @property
+    def may_end(self) -> bool:
+        """Whether the JSON is whole as it is."""
+        return self._matcher.is_accepting()
 
     def mask(self, logits: "torch.Tensor") -> "torch.Tensor":
         """The logits, shape (vocabulary,), with minus infinity where a token cannot come next.
@@ -206,11 +222,16 @@ def _open_tokenizer(encoder: ChatEncoder) -> "LLTokenizer":
     return opened
 
 
-def _grammar_of(schema: str) -> str:
-    document = json.loads(schema)
+def _grammar_of(schema: str, options: Mapping[str, Any]) -> str:
+    described = _with_options(schema, options)
+    return json.dumps({"grammars": [{"json_schema": described}]})
+
+
+def _with_options(schema: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(schema)
     # In place of what the client may have written there: it would change what JSON is.
-    document["x-guidance"] = _OPTIONS
-    return json.dumps({"grammars": [{"json_schema": document}]})
+    document["x-guidance"] = options
+    return document
 
 
 @contextmanager

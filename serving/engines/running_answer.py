@@ -12,6 +12,7 @@ from serving.engines import (
     Deliver,
     Failed,
     Finished,
+    Form,
     FormFault,
     GenerationRequest,
     Piece,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 FAULTS = (RuntimeError, ValueError, IndexError, MemoryError)
 """What torch and numpy raise, out of memory included; the process works on after it."""
+_NOT_WHOLE = "The answer ended before it had the form that response_format asks for."
 _NO_ANSWER = "The engine stopped in the middle of this answer. Try again."
 
 
@@ -101,6 +103,12 @@ class RunningAnswer:
         self.add(token, score)
         return token
 
+    def follow(self, token: int, score: TokenScore | None = None) -> None:
+        """Take a token that was chosen elsewhere; `FormFault` where its form has it not here."""
+        if self.request.form is not None:
+            self._follow_form(self.request.form, token)
+        self.add(token, score)
+
     def add(self, token: int, score: TokenScore | None = None) -> None:
         """Take a token that was chosen; `write` delivers its text."""
         self._taken += 1
@@ -111,6 +119,15 @@ class RunningAnswer:
         # Only its text says whether a stop string ends the answer here.
         if self.request.stop:
             self.write()
+
+    def _follow_form(self, form: Form, token: int) -> None:
+        constraint = self._constraint or form.begin()
+        self._constraint = constraint
+        if token not in self._end_ids:
+            constraint.take(token)
+            self._has_ended_turn = constraint.is_complete
+        elif not constraint.may_end:
+            raise FormFault(_NOT_WHOLE)
 
     def _choose(self, logits: "torch.Tensor") -> int:
         form = self.request.form
@@ -170,14 +187,16 @@ class RunningAnswer:
         except FAULTS:
             self.fail()
 
-    def fail(self, message: str = _NO_ANSWER) -> None:
+    def fail(self, message: str = _NO_ANSWER, param: str | None = None) -> None:
         """Deliver that the engine could not finish it, or why its form made it fail.
+
+        `param`: the field of the request that made it fail.
 
         What it has so far comes before, as far as that can be written.
         """
         with suppress(*FAULTS):
             self.write()
-        failed = self._fault or Failed(message)
+        failed = self._fault or Failed(message, param)
         self._end(failed)
 
     def _end(self, event: Finished | Failed) -> None:

@@ -1,11 +1,12 @@
 """vLLM gives the answers that were scored, base and adapter each by its name, or is not used."""
 
-import random
+import json
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,17 +17,28 @@ from pipelines.models.language_model import load_language_model
 from serving.engines import (
     VLLM,
     Engine,
+    Failed,
     Finished,
     GenerationRequest,
     Piece,
 )
+from serving.engines.vllm import server
 from serving.engines.vllm.engine import VllmEngine
 from serving.engines.vllm.opening import Weights, open_vllm, plan_vllm
 from serving.engines.vllm.order import AdapterOrder
 from serving.load import load_engine
 from serving.refusal import Refusal
+from tests.serving.test_json_answers import (
+    CHAIN,
+    HARD,
+    MULTIPLES,
+    SCHEMAS,
+    check_answer,
+    requests_for,
+)
 from tests.support.listening import Listener
 from tests.support.running_engine import Served, stop_in
+from tests.support.side_by_side import greedy_texts, token_prompts
 from tests.support.texts_alone import NEW_TOKENS, texts_alone
 from tests.support.tiny import (
     CHAT_TEMPLATE,
@@ -40,6 +52,7 @@ from tests.support.waiting import wait_until
 
 MODELS = ("tuned", "tiny")
 LONG = 400
+WITHOUT_SPACE = {"enum", "choice", "pattern", "date"}
 PROMPT = (5, 100, 200)
 
 pytestmark = pytest.mark.slow
@@ -48,6 +61,8 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module", autouse=True)
 def setting(vllm_python: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
+        # Of a busy machine: what takes how long is not tested here.
+        patch.setattr(server, "_SECONDS_TO_START", 600.0)
         patch.setenv("ASSAY_VLLM_PYTHON", str(vllm_python))
         yield
 
@@ -78,18 +93,6 @@ def vllm(wide: Served, setting: None) -> Iterator[VllmEngine]:
     made.close()
 
 
-def prompts(count: int) -> list[tuple[int, ...]]:
-    """Token ids of any lengths, some of which begin alike."""
-    dice = random.Random(3)
-    shared = [dice.randrange(3, 250) for _ in range(40)]
-    made = []
-    for number in range(count):
-        length = dice.choice([1, 2, 17, 31, 33, 60, 170])
-        tokens = [dice.randrange(3, 250) for _ in range(length)]
-        made.append(tuple([*shared, *tokens] if number % 3 == 0 else tokens))
-    return made
-
-
 def texts_of_peft(
     served: Served, adapter: Path | None, asked: Sequence[tuple[int, ...]]
 ) -> list[str]:
@@ -99,30 +102,16 @@ def texts_of_peft(
     return texts_alone(language, asked)
 
 
-def in_turns(engine: Engine, asked: Sequence[tuple[int, ...]]) -> dict[str, list[str]]:
-    """Each prompt under both names, sixteen answers at once, so that both stream together."""
-    texts: dict[str, list[str]] = {model: [] for model in MODELS}
-    for begin in range(0, len(asked), 8):
-        listeners = [
-            (model, Listener(engine, GenerationRequest(model, prompt, NEW_TOKENS)))
-            for prompt in asked[begin : begin + 8]
-            for model in MODELS
-        ]
-        for model, listener in listeners:
-            texts[model].append(listener.rest()[0])
-    return texts
-
-
 def test_greedy_answers_at_once_are_those_of_peft_with_the_adapter_and_without(
     vllm: Engine, wide: Served
 ) -> None:
-    asked = prompts(24)
+    asked = token_prompts(24)
     expected = {
         "tuned": texts_of_peft(wide, wide.package / "adapter", asked),
         "tiny": texts_of_peft(wide, None, asked),
     }
     assert expected["tuned"] != expected["tiny"]
-    assert in_turns(vllm, asked) == expected
+    assert greedy_texts(vllm, 24, NEW_TOKENS) == expected
 
 
 def test_what_is_served_says_that_vllm_computed_it(
@@ -249,15 +238,14 @@ def test_nobody_without_the_token_reaches_a_route_of_the_server(
 def test_files_that_are_exchanged_after_the_load_change_no_answer(
     vllm: Engine, wide: Served, tmp_path: Path
 ) -> None:
-    asked = prompts(8)
-    before = in_turns(vllm, asked)
+    before = greedy_texts(vllm, 8, NEW_TOKENS)
     adapter = wide.package / "adapter"
     make_tiny_adapter(wide.base_folder, wide.base, tmp_path / "other", seed=2)
     shutil.copytree(adapter, tmp_path / "kept")
     try:
         shutil.copytree(tmp_path / "other", adapter, dirs_exist_ok=True)
-        others = texts_of_peft(wide, adapter, asked)
-        after = in_turns(vllm, asked)
+        others = texts_of_peft(wide, adapter, token_prompts(8))
+        after = greedy_texts(vllm, 8, NEW_TOKENS)
     finally:
         shutil.copytree(tmp_path / "kept", adapter, dirs_exist_ok=True)
     assert others != before["tuned"]
@@ -268,8 +256,80 @@ def test_what_the_engine_lacks_is_refused(vllm: Engine) -> None:
     request = GenerationRequest("tuned", PROMPT, 4, scores_prompt=True)
     with pytest.raises(Refusal, match="score prompts"):
         Listener(vllm, request)
-    with pytest.raises(Refusal, match="JSON"):
-        vllm.json_form("{}")
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_every_answer_is_json_of_its_schema(
+    vllm: Engine, reference: Engine, name: str
+) -> None:
+    schema = SCHEMAS[name]
+    held = requests_for(vllm, schema)
+    answers = [Listener(vllm, each) for each in held]
+    whole = 0
+    for request, listener in zip(held, answers, strict=True):
+        text, end = listener.rest()
+        check_answer(schema, text, end)
+        whole += end != Finished("length", request.max_tokens)
+        # What is free beside the schema, its white space, versions of the library see otherwise.
+        if request.temperature == 0 and name in WITHOUT_SPACE:
+            form = reference.json_form(json.dumps(schema))
+            greedy = Listener(reference, replace(request, form=form))
+            assert greedy.rest()[0] == text
+    assert whole
+
+
+def test_rows_with_a_schema_leave_those_without_as_they_are(vllm: Engine) -> None:
+    plain = [
+        GenerationRequest(model, (9, 8, number), 40, temperature, seed=number)
+        for model in MODELS
+        for number, temperature in enumerate((0.0, 1.2))
+    ]
+    alone = [Listener(vllm, each).rest() for each in plain]
+    held = [Listener(vllm, each) for each in requests_for(vllm, SCHEMAS["nested"])]
+    others = [Listener(vllm, each) for each in plain]
+    assert [each.rest() for each in others] == alone
+    for listener in held:
+        check_answer(SCHEMAS["nested"], *listener.rest())
+
+
+def nested(levels: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "integer"}
+    for _ in range(levels):
+        schema = {"type": "array", "items": schema}
+    return schema
+
+
+@pytest.mark.parametrize(
+    "schema", [{"type": "object", **HARD}, nested(80)], ids=["many ways", "nested"]
+)
+def test_a_schema_that_vllm_does_not_follow_fails_its_own_answer_alone(
+    vllm: Engine, schema: dict[str, Any]
+) -> None:
+    plain = GenerationRequest("tiny", (9, 8), 30)
+    expected = Listener(vllm, plain).rest()
+    form = vllm.json_form(json.dumps(schema))
+    held = GenerationRequest("tiny", (5, 6), 40, form=form)
+    failing, beside = Listener(vllm, held), Listener(vllm, plain)
+    _, end = failing.rest()
+    assert isinstance(end, Failed)
+    assert end.param == "response_format"
+    assert beside.rest() == expected
+    assert vllm.is_ready
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "array", "prefixItems": MULTIPLES},
+        {"$ref": "#/$defs/d0", "$defs": {**CHAIN, "d3000": {}}},
+    ],
+    ids=["hangs", "breaks"],
+)
+def test_a_schema_that_hangs_or_breaks_the_library_never_reaches_vllm(
+    vllm: Engine, schema: dict[str, Any]
+) -> None:
+    with pytest.raises(Refusal, match="too complex to be compiled"):
+        vllm.json_form(json.dumps(schema))
 
 
 def open_otherwise(

@@ -11,6 +11,7 @@ import httpx
 
 from core.errors import ServingError
 from serving.engines import GenerationRequest
+from serving.engines.json_form import JsonForm
 from serving.engines.vllm.order import Address
 
 _SECONDS_TO_CONNECT = 5.0
@@ -20,6 +21,10 @@ _SEED_BITS = 63
 _ID_MARK = "token_id:"
 _EVENT_MARK = "data: "
 _LAST_EVENT = "[DONE]"
+
+
+class AnswerStopped(ServingError):
+    """vLLM does not begin an answer, or does not go on with it, and runs on."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +48,13 @@ class Question:
     seed: int | None = None
     top_logprobs: int = 0
     end_ids: Sequence[int] = ()
+    # A JSON Schema, as JSON; None: any text.
+    schema: str | None = None
 
     @classmethod
     def of(cls, request: GenerationRequest, name: str, end_ids: Sequence[int]) -> Self:
         """The part of a request that vLLM decides; stop strings are not among it."""
+        form = request.form
         return cls(
             name=name,
             prompt=request.prompt,
@@ -56,6 +64,7 @@ class Question:
             seed=request.seed,
             top_logprobs=request.top_logprobs or 0,
             end_ids=end_ids,
+            schema=form.bounded if isinstance(form, JsonForm) else None,
         )
 
     @property
@@ -75,7 +84,14 @@ class Question:
             # The tokens that end a turn are ours to name, not the base's configuration's.
             "stop_token_ids": list(self.end_ids),
             "ignore_eos": True,
+            **self._held,
         }
+
+    @property
+    def _held(self) -> dict[str, Any]:
+        if self.schema is None:
+            return {}
+        return {"structured_outputs": {"json": self.schema}}
 
     @property
     def _seed(self) -> int:
@@ -105,26 +121,38 @@ async def ask(
 ) -> AsyncGenerator[ChosenToken, None]:
     """The answer's tokens, the one that ends the turn included.
 
-    Closing the generator early aborts the answer in vLLM. `ServingError` where vLLM refuses, stops
-    in the middle, or answers by another name; `httpx.HTTPError` where it has ended.
+    Closing the generator early aborts the answer in vLLM. `AnswerStopped` where vLLM refuses, or
+    stops in the middle; another `ServingError` where it answers by another name; `httpx.HTTPError`
+    where it has ended.
     """
     async with client.stream("POST", "/v1/completions", json=question.body) as reply:
         if reply.status_code != httpx.codes.OK:
             said = await reply.aread()
-            raise ServingError(
+            raise AnswerStopped(
                 f"vLLM answered {reply.status_code}: {said[:300].decode(errors='replace')}"
             )
         async for line in reply.aiter_lines():
             text = line.removeprefix(_EVENT_MARK)
             if text in ("", _LAST_EVENT):
                 continue
-            for token in _read_event(json.loads(text), question):
+            for token in _read_line(text, question):
                 yield token
+
+
+def _read_line(text: str, question: Question) -> list[ChosenToken]:
+    try:
+        return _read_event(json.loads(text), question)
+    # Another version of vLLM may write other events.
+    except (KeyError, TypeError, ValueError) as error:
+        kind = type(error).__name__
+        raise ServingError(
+            f"vLLM wrote an event of another form than expected ({kind})"
+        ) from error
 
 
 def _read_event(event: Mapping[str, Any], question: Question) -> list[ChosenToken]:
     if "error" in event:
-        raise ServingError(f"vLLM stopped: {str(event['error'])[:300]}")
+        raise AnswerStopped(f"vLLM stopped: {str(event['error'])[:300]}")
     # It names what it used, so that an answer by other weights would be seen.
     if event["model"] != question.name:
         raise ServingError("vLLM answered by another model than the one asked for")

@@ -24,11 +24,14 @@ _SECONDS_TO_FOLLOW = 3.0
 _SECONDS_BETWEEN_LOOKS = 0.05
 # Of prctl(2): the signal with which the kernel ends a process when its parent ends.
 _PR_SET_PDEATHSIG = 1
+_BY_SIGNAL = 128
+# The kernel gives it the processes below it whose parents have ended.
+_PR_SET_CHILD_SUBREAPER = 36
 _ASKS_TO_END = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def main() -> int:
-    """Run the command to its end, and give its exit code."""
+    """Run the command to its end, and give its exit code; 128 and the signal's number by one."""
     folder, *command = sys.argv[1:]
     try:
         return _run(command)
@@ -38,6 +41,8 @@ def main() -> int:
 
 
 def _run(command: list[str]) -> int:
+    # What the server started is this process's own once the server has ended, and ends seen.
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
     # Started by the main thread: the kernel counts the end of a thread as that of a parent.
     server = subprocess.Popen(
         command,
@@ -54,7 +59,8 @@ def _run(command: list[str]) -> int:
     code = server.wait()
     _wait_for_group(server)
     _kill_group(server)
-    return code
+    # As shells have it: this process is not ended by a signal itself.
+    return _BY_SIGNAL - code if code < 0 else code
 
 
 def _end_with_owner(server: "subprocess.Popen[bytes]") -> None:
@@ -68,10 +74,12 @@ def _end_with_owner(server: "subprocess.Popen[bytes]") -> None:
 def _wait_for_group(server: "subprocess.Popen[bytes]") -> None:
     """Its last process gives shared memory back."""
     deadline = time.monotonic() + _SECONDS_TO_FOLLOW
-    with contextlib.suppress(ProcessLookupError):
+    # None of the group is left.
+    with contextlib.suppress(ChildProcessError):
         while time.monotonic() < deadline:
-            os.killpg(server.pid, 0)
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            ended, _ = os.waitpid(-server.pid, os.WNOHANG)
+            if ended == 0:
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
 def _kill_group(server: "subprocess.Popen[bytes]") -> None:

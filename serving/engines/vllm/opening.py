@@ -19,9 +19,10 @@ from serving.engines.adapter_switch import AdapterSwitch
 from serving.engines.slot_model import Trial, are_alike
 from serving.engines.transformers import has_adapter
 from serving.engines.vllm.asking import Question, ask, open_client
-from serving.engines.vllm.engine import ServedModels, VllmEngine
+from serving.engines.vllm.engine import ServedModels, VllmEngine, WhenLost
 from serving.engines.vllm.order import MOST_LOGPROBS, AdapterOrder, ServerOrder
 from serving.engines.vllm.server import Server
+from serving.log import say
 
 # On a processor a longer step would make each answer slower than a person reads.
 _ROWS_ON_A_PROCESSOR, _ROWS = 16, 128
@@ -98,11 +99,15 @@ def plan_vllm(
 
 
 def open_vllm(
-    plan: Plan, language: LanguageModel, specs: Mapping[str, ServingSpec]
+    plan: Plan,
+    language: LanguageModel,
+    specs: Mapping[str, ServingSpec],
+    when_lost: WhenLost = say,
 ) -> VllmEngine:
     """Start the server, and compare what it computes; the loaded model loses its weights before.
 
-    `ServingError` where it does not start or computes something else.
+    `when_lost` is called with a sentence where the server ends while it serves. `ServingError`
+    where it does not start or computes something else.
     """
     # Two copies of the weights would not fit where one does.
     language.model.to("meta")
@@ -121,7 +126,7 @@ def open_vllm(
         encoder=language.encoder,
         context_tokens=language.context_tokens,
     )
-    return VllmEngine(models, server, plan.order.rows)
+    return VllmEngine(models, server, plan.order.rows, when_lost)
 
 
 def _find_python() -> Path:

@@ -90,8 +90,10 @@ class ServerOrder:
             "vllm.entrypoints.openai.api_server",
             *self._model,
             *self._bounds,
-            # Its tokenizer reads and writes nothing: token ids go in and come out.
-            "--skip-tokenizer-init",
+            # The library that holds ours to JSON as well. For it alone vLLM has a tokenizer: token
+            # ids go in and come out.
+            "--structured-outputs-config",
+            json.dumps({"backend": "guidance"}),
             "--uds",
             str(address.socket),
             "--middleware",
@@ -122,6 +124,8 @@ class ServerOrder:
             "PYTHONWARNINGS": "ignore",
             "VLLM_NO_USAGE_STATS": "1",
             "VLLM_PLUGINS": "",
+            # Its warnings would quote schemas.
+            "LLGUIDANCE_LOG_LEVEL": "0",
             "DO_NOT_TRACK": "1",
             "HF_HUB_OFFLINE": "1",
         }

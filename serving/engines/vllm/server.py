@@ -28,6 +28,8 @@ _SECONDS_FOR_A_LOOK = 10.0
 _SECONDS_TO_END = 20.0
 # Of the name of a socket, in Linux.
 _LONGEST_NAME = 107
+# What comes of a connection that breaks, and of an answer in another form than vLLM's.
+_UNREADABLE = (httpx.HTTPError, ValueError, KeyError, TypeError)
 _FAULT = re.compile(r"\b(?P<fact>\w+(?:Error|Exception): .+)")
 _LONGEST_FACT = 300
 
@@ -65,16 +67,27 @@ class Server:
     def wait_until_ready(self) -> str:
         """Wait until it answers, and give its version.
 
-        `ServingError` where it ends before, serves other names, or takes too long.
+        `ServingError` where it ends before, serves other names, takes too long, or answers what
+        vLLM does not.
         """
         deadline = time.monotonic() + _SECONDS_TO_START
         with self._client() as client:
             while not (self._listens and _answers(client)):
                 self._check_start(deadline)
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
-            self._check_names(client)
-            version = client.get("/version").json()["version"]
-        return str(version)
+            try:
+                return self._identify(client)
+            except _UNREADABLE as error:
+                kind = type(error).__name__
+                raise ServingError(
+                    self.fault or f"its server did not say what it serves ({kind})"
+                ) from error
+
+    def wait_for_end(self) -> str:
+        """Wait until it ends, and give a sentence with its exit code: its log was said before."""
+        code = self._process.wait()
+        self._reading.join(_SECONDS_FOR_A_LOOK)
+        return f"vLLM's server ended with code {code}"
 
     @property
     def _listens(self) -> bool:
@@ -129,9 +142,14 @@ class Server:
                 f"its server did not answer within {_SECONDS_TO_START:.0f} s"
             )
 
+    def _identify(self, client: httpx.Client) -> str:
+        self._check_names(client)
+        version = client.get("/version").raise_for_status().json()["version"]
+        return str(version)
+
     def _check_names(self, client: httpx.Client) -> None:
         """Return only if it serves what was ordered, and nothing else."""
-        models = client.get("/v1/models").json()["data"]
+        models = client.get("/v1/models").raise_for_status().json()["data"]
         served = {str(model["id"]) for model in models}
         ordered = {self._order.base_name}
         if self._order.adapter is not None:
