@@ -72,10 +72,7 @@ def _serve(options: argparse.Namespace, ownership: Ownership | None) -> None:
         owner.watch()
     listener = open_socket(options.host, options.port)
     with listener:
-        if options.shared:
-            loaded = _load_shared(options)
-        else:
-            loaded = _load(options, end_by)
+        loaded = _load_shared(options) if options.shared else _load(options, end_by)
         if ownership is not None and owner is not None:
             loaded.app.add_middleware(OwnerOnlyApp, token=ownership.token, owner=owner)
         # The socket has been listening since before the weights were loaded, so whoever reads

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from core.settings import Settings
-from serving.engines import OPENVINO, TRANSFORMERS
+from serving.engines import OPENVINO, TRANSFORMERS, VLLM
 from serving.load import engine_wanted
 from serving.log import say
 
@@ -19,6 +19,11 @@ class EngineChoice:
     later: str = ""
 
     @property
+    def quickest(self) -> str:
+        """What is loaded where a release that served is to answer again."""
+        return TRANSFORMERS if self.later else self.first
+
+    @property
     def lasting(self) -> str:
         """What answers in the end."""
         return self.later or self.first
@@ -29,6 +34,9 @@ def choose_engines(settings: Settings) -> EngineChoice:
 
     OpenVINO compiles each adapter for seconds, for which no release is to wait.
     """
+    # It takes a minute to start, for which whoever asks does not wait a second time.
+    if settings.engine == VLLM:
+        return EngineChoice(first=VLLM, later=VLLM)
     if settings.engine and engine_wanted(settings) != OPENVINO:
         return EngineChoice(settings.engine)
     # Found and not imported: this process computes nothing.

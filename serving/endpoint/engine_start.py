@@ -62,19 +62,22 @@ class EngineStarts:
 
     async def _load(self, need: Need) -> LoadedEngine:
         scored = need.recorded.release.spec.engine
-        place = self._first_place(need)
+        place = first = self._first_place(need)
         while True:
             self._place = place
             was_shown = place in self._shown
             loading = Loading(need, self._context, place, was_shown=was_shown)
             try:
-                return await loading.start()
+                loaded = await loading.start()
             # Also where it ended while it loaded: another library may take the process with it.
             except ServingError as error:
                 instead = self._places.instead_of(place, error, scored)
                 if instead is None:
                     raise
                 place = instead
+            else:
+                self._places.note_stand_in(first, loaded.place)
+                return loaded
 
     def _first_place(self, need: Need) -> Place:
         def has_room(place: Place) -> bool:

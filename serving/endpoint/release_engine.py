@@ -179,11 +179,14 @@ class ReleaseEngine:
         self.need = need
         if need.is_compared:
             self.wake()
-        if self._context.choice.later and not need.is_pending:
-            # Whatever a canary compared: where its process ends, the quickest one is started.
-            self._places.own_engine = self._context.choice.first
+        self._choose_next()
         if had_given_up and not need.is_pending:
             self._keeping = asyncio.create_task(self._keep_running())
+
+    def _choose_next(self) -> None:
+        """Whatever a canary compared: where its process ends, the quickest one is started."""
+        if self._context.choice.later and not self.need.is_pending:
+            self._places.own_engine = self._context.choice.quickest
 
     async def look_at_package(self) -> None:
         """Report when it is damaged, and when it is whole again.
@@ -316,6 +319,7 @@ class ReleaseEngine:
             return str(error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the engine is tried again
             return f"{type(error).__name__}: {str(error)[:300]}"
+        self._choose_next()
         self._answer_by(loaded)
         self._set_state("ready", self.detail)
         unasked = asyncio.create_task(self._sleep_once_unasked())

@@ -103,6 +103,12 @@ class PlaceChoice:
         else:
             self.give_up(place, str(error))
 
+    def note_stand_in(self, wanted: Place, place: Place) -> None:
+        """A release that was to begin in `wanted` answers in `place`; the log says why."""
+        is_later = wanted == Place(self._choice.later)
+        if is_later and place.engine != wanted.engine:
+            self._given_up[wanted] = "it does not serve this release"
+
     def note_end(self, place: Place, seconds: float = 0.0) -> None:
         """That process ended by itself, so many seconds after it had begun to answer."""
         is_later = place.engine == self._choice.later

@@ -317,6 +317,10 @@ def test_what_is_installed_takes_over_unless_another_engine_is_named(
     assert choose_engines(Settings(engine="")) == EngineChoice(SCORING, FAST)
     assert choose_engines(Settings(engine=FAST)) == EngineChoice(SCORING, FAST)
     assert choose_engines(Settings(engine=SCORING)) == EngineChoice(SCORING)
+    by_vllm = choose_engines(Settings(engine="vllm"))
+    assert by_vllm == EngineChoice("vllm", "vllm")
+    # It takes a minute to start: nobody waits for it twice.
+    assert by_vllm.quickest == SCORING
     with pytest.raises(ServingError, match="ASSAY_ENGINE is 'onnx'"):
         choose_engines(Settings(engine="onnx"))
     # As where the import fails.

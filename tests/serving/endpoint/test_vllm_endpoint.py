@@ -7,12 +7,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.endpoint_system import Home, endpoint, home_with
+from serving.engines import TRANSFORMERS, VLLM
+from tests.support.endpoint_system import Home, Load, endpoint, home_with
 from tests.support.processes import children_of, state_of
 from tests.support.tiny import make_tiny_base, make_tiny_package, tiny_manifest
 from tests.support.vllm_environment import VLLM_HEAD_SIZE
 from tests.support.waiting import wait_until
 
+SAID = ("500: ", "503: ", "200: ")
 TO_TRANSFORMERS = "is served by transformers, not by vllm"
 
 
@@ -36,49 +38,58 @@ def are_gone(processes: list[psutil.Process]) -> bool:
 
 
 @pytest.mark.slow
-def test_a_release_that_vllm_answers_comes_back_whichever_of_its_processes_is_killed(
+def test_a_release_whose_vllm_is_killed_is_answered_by_transformers_until_vllm_is_back(
     wide_home: Home, vllm_python: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ASSAY_ENGINE", "vllm")
+    monkeypatch.setenv("ASSAY_ENGINE", VLLM)
     monkeypatch.setenv("ASSAY_VLLM_PYTHON", str(vllm_python))
     scored = wide_home.specs["1"]
     with endpoint(wide_home) as running:
         wide_home.switch(wide_home.begin("1"))
         wide_home.wait(wide_home.answers_with("1"))
         first = running.ask().json()
-        assert "known answers by vllm" in running.log.read_text()
+        log = running.log.read_text
+        assert "known answers by vllm" in log()
         assert first["system_fingerprint"] != scored.fingerprint
 
-        def comes_back() -> bool:
-            answer = running.ask()
-            if answer.status_code != 200:
+        def answers_by(engine: str) -> bool:
+            if running.computed_by() != engine:
                 return False
-            return bool(answer.json()["choices"] == first["choices"])
+            answer = running.ask().json()
+            return bool(answer["choices"] == first["choices"])
 
-        package = wide_home.package("1")
-        engine = running.engine_of(package)
+        engine = running.engine_of(wide_home.package("1"))
         processes = below(engine)
         # Its guard, its server, the core and the worker at the least.
         assert len(processes) >= 4
         [guard] = children_of(engine.pid)
         [server] = children_of(guard.pid)
-        os.kill(server.pid, signal.SIGKILL)
-        wait_until(lambda: are_gone(processes))
-        wait_until(
-            lambda: any(each.pid != engine.pid for each in running._engines_of(package))
-        )
-        wait_until(comes_back)
+        with Load(running.url).running() as load:
+            load.wait_for_answer_of(scored.fingerprint)
+            os.kill(server.pid, signal.SIGKILL)
+            wait_until(lambda: answers_by(TRANSFORMERS), said=log)
+            load.wait_for_answer_of(scored.fingerprint)
+        # As clients of an engine that ends see it, and nothing else.
+        assert all(failure.startswith(SAID) for failure in load.failures)
+        assert "its engine process ended with code 1 (vLLM's server ended" in log()
+        assert are_gone(processes)
+        wait_until(lambda: answers_by(VLLM), said=log)
 
-        second = running.engine_of(package)
+        # That of transformers may still be ending.
+        [second] = [
+            each
+            for each in running._engines_of(wide_home.package("1"))
+            if children_of(each.pid)
+        ]
         processes = below(second)
         [guard] = children_of(second.pid)
         # Together, so that nothing of ours is left that could end the others.
         os.kill(guard.pid, signal.SIGKILL)
-        running.kill_engine_of(package)
+        second.send_signal(signal.SIGKILL)
         wait_until(lambda: are_gone(processes))
-        wait_until(comes_back)
+        wait_until(lambda: answers_by(TRANSFORMERS), said=log)
         # transformers would have served it after a release that vLLM does not take.
-        assert TO_TRANSFORMERS not in running.log.read_text()
+        assert TO_TRANSFORMERS not in log()
 
 
 @pytest.mark.slow
