@@ -1,4 +1,4 @@
-"""Families, precisions and prompts: right through vLLM, or refused in a sentence and served."""
+"""Families, precisions and prompts are right through vLLM."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import ServingError
 from pipelines.models.language_model import load_language_model
 from pipelines.values.dataset import Message
 from pipelines.values.fixed_prompt import FixedPrompt
@@ -31,9 +30,6 @@ NEW_TOKENS = 10
 COUNT = 12
 # A tie within rounding may fall either way.
 SAME_ANSWERS = 0.95
-REFUSED: dict[str, str] = {}
-"""Part of the sentence, for those that vLLM 0.32 does not serve on a processor."""
-
 pytestmark = pytest.mark.slow
 
 
@@ -47,7 +43,7 @@ def setting(vllm_python: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("wide", WIDE_BASES, ids=lambda wide: wide.name)
-def test_a_family_answers_through_vllm_as_through_transformers_or_is_refused(
+def test_a_family_answers_through_vllm_as_through_transformers(
     wide: WideBase, tmp_path: Path
 ) -> None:
     folder = wide.make(tmp_path / "base")
@@ -55,11 +51,6 @@ def test_a_family_answers_through_vllm_as_through_transformers_or_is_refused(
     base.write(tmp_path / "manifest.json")
     make_tiny_package(folder, base, tmp_path / "package")
     config = EngineConfig(folder, tmp_path / "manifest.json", tmp_path / "package")
-    fact = REFUSED.get(wide.name)
-    if fact is not None:
-        with pytest.raises(ServingError, match=fact):
-            load_engine(replace(config, engine=VLLM, has_stand_in=False)).close()
-        return
     reference = load_engine(config)
     expected = greedy_texts(reference, COUNT, NEW_TOKENS)
     reference.close()
