@@ -69,6 +69,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _list_models(self) -> None:
         if self.fault == "cuts":
+            self.close_connection = True
             return
         if self.fault == "refuses":
             self._begin(500)
