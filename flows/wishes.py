@@ -126,13 +126,12 @@ def _release(
 
 
 def _describe_verdict(outcome: Promotion) -> str:
+    judged = outcome.verdict
+    verdict = judged.verdict
     reasons = [
-        finding.text
-        for finding in outcome.verdict.findings
-        if finding.outcome != "passed"
+        finding.text for finding in judged.findings if finding.outcome != "passed"
     ]
     reason = ". ".join(reasons)
-    verdict = outcome.verdict.verdict
     subject = f"Version {outcome.version} of {outcome.model}"
     # A dialog and an entry's reason are read by people: the rest is on the version's page.
     text = f"{subject} is {verdict} by judge. {reason}"

@@ -121,7 +121,8 @@ def _read_line(lines: "queue.Queue[bytes]") -> None:
     while not line.endswith(b"\n"):
         chunk = os.read(_STDIN, _LONGEST_LINE)
         has_ended = chunk == b""
-        is_too_long = len(line) > _LONGEST_LINE
+        length = len(line)
+        is_too_long = length > _LONGEST_LINE
         if has_ended or is_too_long:
             os._exit(1)
         line += chunk

@@ -51,7 +51,10 @@ def record_verdict(
     if scorecard is not None:
         # The trend of many runs goes by it.
         tags[PRIMARY] = load_policy(attempt.root / layout.POLICY).gates.screen.primary
-    page = Page(description=description, tags=tags)
+    page = Page(
+        description=description,
+        tags=tags,
+    )
     # A rejected run keeps its evidence, too: the reasons must be open to a second look.
     version, note = None, ""
     if isinstance(verdict, Finalist) and scorecard is not None and registers:

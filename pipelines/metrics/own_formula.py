@@ -74,7 +74,8 @@ def _call(call: ast.Call, columns: Mapping[str, FloatArray]) -> Any:
     name = ast.unparse(call.func)
     function = _FUNCTIONS[name]
     first, *others = numbers
-    if not others:
+    is_alone = not others
+    if is_alone:
         return function(first)
     # numpy takes two at a time; max and min of more are the same in any order.
     return reduce(function, numbers)

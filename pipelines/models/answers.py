@@ -270,11 +270,12 @@ def _answer_missing(
 def _read_answers(
     assignment: _Assignment, answers: KeptAnswers
 ) -> Iterator[Completion]:
+    encoder = assignment.language.encoder
     for number, prompt in enumerate(assignment.prompts):
         row = answers.read(number)
         yield Completion(
             prompt_id=prompt.id,
-            text=assignment.language.encoder.decode(row.ids),
+            text=encoder.decode(row.ids),
             tokens=len(row.ids),
             ended=row.ended,
             prompt_tokens=len(assignment.encoded[number]),

@@ -387,7 +387,8 @@ def _describe_failure(error: BaseException) -> str:
     text = " ".join(words)
     if line is None:
         return text
-    return f"line {line} of the tests: {text}"
+    place = f"line {line} of the tests"
+    return f"{place}: {text}"
 
 
 def _line_of(error: BaseException) -> int | None:

@@ -61,7 +61,9 @@ def rated(ledger_state: LedgerState, entry: Entry, body: Rated) -> LedgerState:
         "safe_share": body.safe_share,
         "key_ids": (*review.key_ids, entry.key_id),
     }
-    closed = review.model_copy(update=closing)
+    closed = review.model_copy(
+        update=closing,
+    )
     return _with_review(ledger_state, review, closed)
 
 

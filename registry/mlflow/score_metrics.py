@@ -60,7 +60,8 @@ def _scores(scorecard: Scorecard) -> Iterator[tuple[str, float]]:
                 continue
             interval = metric.interval
             whose = system.system
-            name = f"score.{whose}.{metric.name}"
+            what = metric.name
+            name = f"score.{whose}.{what}"
             low = f"{name}.low"
             high = f"{name}.high"
             yield name, interval.estimate

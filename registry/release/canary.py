@@ -282,4 +282,5 @@ def _describe_signals(plan: CanaryPlan, report: CanaryReport) -> str:
     open_signals = [each.signal for each in findings if each.answer == "open"]
     if not open_signals:
         return "every signal is as good as the baseline's"
-    return f"not shown yet: {', '.join(open_signals)}"
+    names = ", ".join(open_signals)
+    return f"not shown yet: {names}"

@@ -33,7 +33,8 @@ def find_ratable(
     """
     made = version.origin.made
     place = f"version {made.version} of {made.model}"
-    numbered = list(numbered_reviews(version.origin, records.state))
+    reviews = numbered_reviews(version.origin, records.state)
+    numbered = list(reviews)
     if not numbered:
         raise ReleaseError(
             f"{place} has no review. `assay review open {made.version} --model {made.model}` asks "

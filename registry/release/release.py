@@ -315,8 +315,9 @@ def _give_way(
 ) -> ReleaseAborted:
     """Stop for a later wish: two versions are never on their way at once."""
     answering = model_state.answering
+    version, package = wish.version, wish.package_sha256
     # Where it is for what answers, stopping is all that was wished for.
-    if answering is not None and is_of(answering, wish.version, wish.package_sha256):
+    if answering is not None and is_of(answering, version, package):
         return ReleaseAborted(
             begun=pending.begun,
             reason_sha256=wish.reason_sha256,
@@ -324,7 +325,7 @@ def _give_way(
             account=wish.account,
             wished=wish.generation,
         )
-    place = f"version {wish.version} (entry {wish.generation})"
+    place = f"version {version} (entry {wish.generation})"
     reason = f"{wish.by} wished for {place}"
     return _abort(pending, reason, context)
 

@@ -253,7 +253,8 @@ def _check(matcher: "LLMatcher") -> None:
 def _refuse(fact: str) -> Refusal:
     lines = fact.strip().splitlines() or [""]
     # Places in the text that was made of the schema say nothing to whoever wrote it.
-    shown = _PLACE.sub("", lines[0])[:_LONGEST_FACT]
+    first = _PLACE.sub("", lines[0])
+    shown = first[:_LONGEST_FACT]
     if shown.startswith(_PANIC):
         shown = "it is too complex"
     # What is wrong in a regular expression stands in its last line.

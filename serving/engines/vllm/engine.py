@@ -251,7 +251,8 @@ class VllmEngine:
         if error is None:
             return
         kind = type(error).__name__
-        text = str(error)[:300]
+        fact = str(error)
+        text = fact[:300]
         model = answer.request.model
         say(f"The engine failed on an answer of {model}: {kind}: {text}")
         if isinstance(error, FormFault):
