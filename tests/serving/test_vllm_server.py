@@ -5,14 +5,15 @@ import queue
 import signal
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from core.errors import ServingError
 from pipelines.models.chat import ChatEncoder
-from serving.engines import Engine, Failed, Finished, GenerationRequest
+from serving.engines import Engine, Event, Failed, Finished, GenerationRequest
 from serving.engines.vllm import engine as engine_of_vllm
 from serving.engines.vllm.engine import ServedModels, VllmEngine
 from serving.engines.vllm.order import AdapterOrder, ServerOrder
@@ -23,7 +24,7 @@ from tests.support.processes import children_of
 from tests.support.running_engine import Served
 from tests.support.standin_vllm import FAULTS, standin_python
 from tests.support.tiny import CHAT_TEMPLATE, CONTEXT_TOKENS
-from tests.support.waiting import SECONDS_AT_MOST, wait_until
+from tests.support.waiting import SECONDS_AT_MOST
 
 ROWS = 8
 REQUEST = GenerationRequest("tuned", (5, 6), 400)
@@ -131,27 +132,46 @@ def test_an_engine_that_is_closed_lost_nothing(
     assert lost.empty()
 
 
-def test_every_request_that_is_taken_while_an_engine_closes_has_one_end(
+@dataclass(frozen=True)
+class Held(GenerationRequest):
+    """A request that is looked at while an engine takes it, and goes on when it may."""
+
+    reached: threading.Event = field(default_factory=threading.Event)
+    may_go_on: threading.Event = field(default_factory=threading.Event)
+
+    def __getattribute__(self, name: str) -> Any:
+        # Of an answer that is made for a request, behind the look whether its engine is ready.
+        if name == "stop":
+            self.reached.set()
+            self.may_go_on.wait(SECONDS_AT_MOST)
+        return super().__getattribute__(name)
+
+
+def test_a_request_in_the_instant_of_closing_is_refused_or_has_its_end(
     asking: VllmEngine,
 ) -> None:
-    taken: list[Listener] = []
+    held = Held("tuned", (5, 6), 400)
+    is_submitted = threading.Event()
+    events: queue.Queue[Event] = queue.Queue()
+    refusals: list[Refusal] = []
 
-    def ask_on() -> None:
-        while True:
-            try:
-                taken.append(Listener(asking, replace(REQUEST, max_tokens=2)))
-            except Refusal as refused:
-                # Others are let in once some are over.
-                if refused.code != "overloaded":
-                    return
+    def submit() -> None:
+        try:
+            asking.submit(held, events.put)
+        except Refusal as refused:
+            refusals.append(refused)
+        is_submitted.set()
 
-    threads = [threading.Thread(target=ask_on) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    wait_until(lambda: len(taken) > ROWS)
+    def hold_closing(event: Event) -> None:
+        if isinstance(event, Finished):
+            held.may_go_on.set()
+            is_submitted.wait(SECONDS_AT_MOST)
+
+    asking.submit(REQUEST, hold_closing)
+    submitting = threading.Thread(target=submit)
+    submitting.start()
+    assert held.reached.wait(SECONDS_AT_MOST)
     asking.close()
-    for thread in threads:
-        thread.join(SECONDS_AT_MOST)
-    for listener in taken:
-        listener.rest()
-        assert listener.events.empty()
+    submitting.join(SECONDS_AT_MOST)
+    ends = [each for each in tuple(events.queue) if isinstance(each, Finished | Failed)]
+    assert len(ends) + len(refusals) == 1
