@@ -1,6 +1,6 @@
 """How many tokens a second the engine serves.
 
-`python -m benchmarks.serve [--short] [--home DIR] [--engine transformers]`
+`python -m benchmarks.serve [--short] [--home DIR] [--engine transformers] [--precision int8]`
 
 The peers serve the same weights (SmolLM2-135M in float32) with the same threads to the same
 clients: `transformers serve --continuous-batching`, and llama.cpp's server from xllamacpp. All
@@ -36,6 +36,7 @@ from benchmarks.chat_servers import (
 )
 from benchmarks.site import print_result
 from core.settings import Settings
+from pipelines.values.precision import PRECISIONS
 from serving.endpoint.engine_choice import choose_engines
 from serving.load import ENGINES
 
@@ -78,10 +79,12 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="assay-benchmark-") as scratch:
         home = options.home or Path(scratch)
         weights = prepare_weights(home)
-        results, memory = _measure_all(size, weights, home, options.engine)
+        words = ["--engine", options.engine, "--precision", options.precision]
+        results, memory = _measure_all(size, weights, home, words)
     _show(results, memory)
     judged = _judged(results, memory)
-    return print_result({**judged, "engine": options.engine})
+    how = {"engine": options.engine, "precision": options.precision}
+    return print_result({**judged, **how})
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,15 +101,21 @@ def _parser() -> argparse.ArgumentParser:
         default=choose_engines(Settings()).lasting,
         help="what Assay's engine computes by (default: what lasts in an endpoint here)",
     )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help="of Assay's engine alone; the others serve float32 (default: float32)",
+    )
     return parser
 
 
 def _measure_all(
-    size: Size, weights: Weights, home: Path, engine: str
+    size: Size, weights: Weights, home: Path, words: list[str]
 ) -> tuple[Results, dict[str, float]]:
     with ExitStack() as stack:
         servers = [
-            stack.enter_context(assay(weights, THREADS, "--engine", engine)),
+            stack.enter_context(assay(weights, THREADS, *words)),
             stack.enter_context(transformers_serve(weights, THREADS)),
             stack.enter_context(llama_cpp(weights, THREADS, home)),
         ]

@@ -7,6 +7,7 @@ import click
 
 from cli.number_option import Number
 from core.console import say, say_json
+from pipelines.values.precision import PRECISIONS
 
 _FILE = click.Path(path_type=Path)
 
@@ -54,7 +55,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--batch-size", type=click.IntRange(1, 10_000), help="Tasks at a time.")
 @click.option(
     "--precision",
-    type=click.Choice(["float32", "bfloat16"]),
+    type=click.Choice(PRECISIONS),
     default="float32",
     show_default=True,
     help="Of the weights.",

@@ -1,7 +1,8 @@
-"""On which base champion and anchor were trained, by the ledger and the anchor's own package.
+"""How champion and anchor have to have answered, by the ledger and the anchor's own package.
 
-Evidence names the base of what it compares with. Whoever wrote it by hand could have had the
-champion answer on a base that it was never trained on, where it is easy to beat.
+Evidence names base and precision of what it compares with. Whoever wrote it by hand could have had
+the champion answer on a base that it was never trained on, where it is easy to beat, or in another
+precision than its users get.
 
 One digest may stand for several systems: the same prompt, or the same weights of another tool, may
 be released on two bases. So a comparator is found by its version first.
@@ -25,6 +26,7 @@ class _Released(NamedTuple):
     version: str
     adapter_sha256: str | None
     base: _Base
+    precision: str
 
 
 def base_differences(
@@ -32,17 +34,19 @@ def base_differences(
     model: ModelState,
     anchor: Adapter | None,
 ) -> Iterator[str]:
-    """Comparators of a package whose base is not the one that they were released on.
+    """Comparators of a package whose base or precision is not the one that they were released in.
 
     Of an adapter that neither the ledger nor the anchor knows, only the candidate's own base is
     taken: nobody can tell on which other one it belongs.
     """
-    scored = Scorecard.read(package / "scorecard.json").adapter
+    scorecard = Scorecard.read(package / "scorecard.json")
+    scored = scorecard.adapter
     releases = _releases_of(model)
     comparators = ChampionInput.read(package / "champion.json").comparators()
     for system, comparator in comparators:
         adapter = comparator.adapter
-        known = _known_bases(comparator, releases, anchor)
+        released = _releases_with(comparator, releases)
+        known = _known_bases(comparator, released, anchor)
         # An easier base would let anything win.
         expected = known or [_base_of(scored)]
         # The template counts as well: under another one it answers otherwise.
@@ -50,6 +54,13 @@ def base_differences(
             yield (
                 f"champion.json: the {system} is said to be on base {adapter.base_digest[:12]}, "
                 f"and {expected[0][0][:12]} is its base, or it has another chat template there"
+            )
+        answered_in = comparator.precision or scorecard.spec.precision
+        precisions = [each.precision for each in released]
+        if released and answered_in not in precisions:
+            yield (
+                f"champion.json: the {system} answered in {answered_in}, and was released in "
+                f"{precisions[0]}"
             )
     # The candidate may be the anchor itself.
     compared = [scored, *(comparator.adapter for _, comparator in comparators)]
@@ -72,20 +83,28 @@ def _anchor_differences(
         )
 
 
-def _known_bases(
-    comparator: Champion,
-    releases: Sequence[_Released],
-    anchor: Adapter | None,
-) -> list[_Base]:
-    """The base of that version, else those of its bytes under other numbers; empty: not known."""
+def _releases_with(
+    comparator: Champion, releases: Sequence[_Released]
+) -> list[_Released]:
+    """Those of that version, else of its bytes under other numbers; empty: not known."""
     sha256 = comparator.adapter.sha256
     same_bytes = [each for each in releases if each.adapter_sha256 == sha256]
     itself = [each for each in same_bytes if each.version == comparator.version]
-    # Last: the ledger's word counts more than a package that an alias names.
-    if not same_bytes and anchor is not None and anchor.sha256 == sha256:
-        return [_base_of(anchor)]
     # Another installation has other numbers for the same bytes.
-    return [each.base for each in itself or same_bytes]
+    return itself or same_bytes
+
+
+def _known_bases(
+    comparator: Champion,
+    released: Sequence[_Released],
+    anchor: Adapter | None,
+) -> list[_Base]:
+    """The bases that it was released on, else the anchor's; empty: not known."""
+    sha256 = comparator.adapter.sha256
+    # Last: the ledger's word counts more than a package that an alias names.
+    if not released and anchor is not None and anchor.sha256 == sha256:
+        return [_base_of(anchor)]
+    return [each.base for each in released]
 
 
 def _releases_of(model: ModelState) -> tuple[_Released, ...]:
@@ -96,6 +115,7 @@ def _releases_of(model: ModelState) -> tuple[_Released, ...]:
             release.version,
             release.spec.adapter_sha256,
             (release.spec.base_digest, release.spec.chat_template_sha256),
+            release.spec.precision,
         )
         for release in releases
     )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from core.errors import ServingError
 from core.lifetime import end_with_the_run
 from core.ready import ready_line
+from pipelines.values.precision import PRECISIONS
 from serving.garbage import leave_out_of_search
 from serving.load import ENGINES, EngineConfig, base_model_name, load_engine
 from serving.log import exit_code, say
@@ -170,7 +171,7 @@ def _parser() -> argparse.ArgumentParser:
         help="name under which the adapter answers (default: tuned)",
     )
     parser.add_argument(
-        "--precision", choices=["float32", "bfloat16"], help="default: as it was scored"
+        "--precision", choices=PRECISIONS, help="default: as it was scored"
     )
     parser.add_argument(
         "--default-max-tokens",

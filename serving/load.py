@@ -8,12 +8,9 @@ from typing import Any
 
 from core.errors import DamagedFile, ServingError
 from core.settings import Settings
-from pipelines.models.language_model import (
-    LanguageModel,
-    Precision,
-    load_language_model,
-)
+from pipelines.models.language_model import LanguageModel, load_language_model
 from pipelines.values.base_manifest import BaseModelManifest
+from pipelines.values.precision import PRECISIONS, Precision, find_precision
 from pipelines.values.serving_spec import ServingSpec
 from serving.engines import OPENVINO, TRANSFORMERS, VLLM, Engine, NotTaken
 from serving.log import say
@@ -28,7 +25,6 @@ from serving.package import (
 from serving.stamps import Stamps, read_stamps
 
 ENGINES = (TRANSFORMERS, OPENVINO, VLLM)
-PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 # Tokens of an answer to a request that sets no limit, where a base is served alone.
 DEFAULT_MAX_TOKENS = 256
 # A program that links the files for a backup changes their stamps, too, but only once.
@@ -265,9 +261,9 @@ def _precision(config: EngineConfig, package: Package | None) -> Precision:
 
 def check_precision(name: str) -> Precision:
     """The precision of that name; `ServingError` where this engine does not serve it."""
-    for precision in PRECISIONS:
-        if name == precision:
-            return precision
+    precision = find_precision(name)
+    if precision is not None:
+        return precision
     raise ServingError(
         f"The engine transformers does not serve {name[:40]}, only {', '.join(PRECISIONS)}. "
         "Screen the adapter in one of them."

@@ -5,12 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import DamagedFile, ServingError
-from pipelines.models.language_model import (
-    LanguageModel,
-    Precision,
-    load_language_model,
-)
+from pipelines.models.language_model import LanguageModel, load_language_model
 from pipelines.values.base_manifest import BaseModelManifest
+from pipelines.values.precision import Precision
 from pipelines.values.serving_spec import ServingSpec
 from registry.release.package_signature import digest_of_package
 from serving.engines import OPENVINO, TRANSFORMERS, NotTaken

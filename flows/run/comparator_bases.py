@@ -21,9 +21,12 @@ from pipelines.models.base_store import read_base_model
 from pipelines.models.comparator_bases import describe_missing, is_base_of, place_of
 from pipelines.stages.base_model import find_base_model
 from pipelines.values.base_manifest import BaseModelManifest
-from pipelines.values.champion import read_comparators
+from pipelines.values.champion import Champion, read_comparators
 from pipelines.values.evidence import Adapter, System
 from pipelines.values.params import load_params
+from pipelines.values.precision import PRECISIONS, Precision, find_precision
+from pipelines.values.verdict import Finalist
+from registry.mlflow.recorded import ModelVersion
 
 _KEPT = layout.DATA / ".comparator_bases"
 _FILES = {
@@ -32,6 +35,34 @@ _FILES = {
     "params.yaml": "params.yaml",
 }
 """Files of a package, and the names under which stage `base_model` writes them."""
+
+
+def place_version(
+    version: ModelVersion,
+    package: Path,
+    system: str,
+    workspace: Workspace,
+) -> Champion:
+    """Place a version's package, and give what says how it answers there."""
+    # What was never passed is no comparator.
+    verdict = Finalist.read(package / "verdict.json")
+    precision = _check_precision(verdict.spec.precision, version)
+    own = workspace.params.generation.precision
+    return Champion(
+        version=version.version,
+        adapter=place_package(package, system, workspace),
+        precision=None if precision == own else precision,
+    )
+
+
+def _check_precision(name: str, version: ModelVersion) -> Precision:
+    precision = find_precision(name)
+    if precision is not None:
+        return precision
+    raise ParameterError(
+        f"{version.name} version {version.version} answers in {name[:40]}, which this version of "
+        f"Assay does not know, only {', '.join(PRECISIONS)}. Install the one that made it."
+    )
 
 
 def place_package(

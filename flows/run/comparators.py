@@ -8,7 +8,7 @@ from pathlib import Path
 
 from core.errors import RegistryError
 from flows.run.attempt import fetch_package_of
-from flows.run.comparator_bases import place_package
+from flows.run.comparator_bases import place_version
 from flows.run.workspace import Workspace
 from pipelines import layout
 from pipelines.values.champion import Champion, ChampionInput
@@ -59,8 +59,7 @@ def _place(
     if version is None:
         return None
     package = fetch_package_of(store, version, workspace.home)
-    adapter = place_package(package, alias, workspace)
-    return Champion(version=version.version, adapter=adapter)
+    return place_version(version, package, alias, workspace)
 
 
 def find_champion(store: Store, model: str, home: Path) -> ModelVersion | None:

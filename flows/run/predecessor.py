@@ -9,12 +9,12 @@ from pathlib import Path
 from core.errors import DamagedFile, IllegalEntry
 from flows.run.artifacts import Verdict, collect_evidence
 from flows.run.attempt import fetch_package_of
-from flows.run.comparator_bases import place_package
+from flows.run.comparator_bases import place_version
 from flows.run.comparators import released_version
 from flows.run.workspace import Workspace
 from pipelines import layout
 from pipelines.gates.policy import load_policy
-from pipelines.values.champion import Champion, ChampionInput
+from pipelines.values.champion import ChampionInput
 from pipelines.values.evidence import Scorecard
 from registry.ledger.entries import Rescored
 from registry.ledger.ledger import open_ledger, read_ledger, was_ever_opened
@@ -68,8 +68,7 @@ def place_predecessor(
         return None
     package = fetch_package_of(store, version, workspace.home)
     # Its base may be another one: whoever wants to go back asks which of both answers better.
-    adapter = place_package(package, PREDECESSOR, workspace)
-    predecessor = Champion(version=version.version, adapter=adapter)
+    predecessor = place_version(version, package, PREDECESSOR, workspace)
     # As the anchor it guards against losses, and need not be beaten once more.
     comparators = ChampionInput(champion=None, anchor=predecessor)
     comparators.write(workspace.root / layout.CHAMPION_INPUT)

@@ -4,7 +4,7 @@ Apart from counting: the stage that asks must not be repeated where a metric has
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -18,6 +18,7 @@ from pipelines.sandbox.judge import Outcome
 from pipelines.sandbox.run import run_trials
 from pipelines.values.dataset import Message
 from pipelines.values.evidence import Resampling
+from pipelines.values.precision import Precision
 
 _INSTRUCTION = (
     "Complete this Python function. "
@@ -35,7 +36,7 @@ class CodeSettings(Value):
     temperature: Annotated[float, Field(ge=0, le=10)] = 0.0
     max_new_tokens: Annotated[int, Field(ge=1, le=100_000)] = 512
     batch_size: Annotated[int, Field(ge=1, le=10_000)] = 16
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     resamples: Annotated[int, Field(ge=200, le=10**6)] = 2000
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 

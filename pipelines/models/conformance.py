@@ -211,7 +211,7 @@ def _check_batches(
     asked: Asked, answers: _Answers, difference: float, batch_size: int
 ) -> None:
     wrong = _count_not_greedy(asked, answers.together)
-    tolerance = _LOSS_TOLERANCE[asked.language.precision]
+    tolerance = _LOSS_TOLERANCE[asked.language.arithmetic]
     # Asked as a pass: a NaN is within no tolerance.
     if not wrong and difference <= tolerance:
         return
@@ -266,7 +266,7 @@ def _compute_logits(language: LanguageModel, ids: list[int]) -> Any:
 def _is_likeliest(language: LanguageModel, logits: Any, tokens: list[int]) -> bool:
     gap = float(logits.max() - logits[tokens].max())
     # Asked as a pass: a NaN is no tie.
-    return gap <= _TIE[language.precision]
+    return gap <= _TIE[language.arithmetic]
 
 
 def _measure_difference(answers: _Answers) -> float:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from core.errors import UnusableBaseModel, UnusableRow, first_line
 from core.files import digest_of_text
@@ -20,12 +20,13 @@ from pipelines.models.attention import leave_out_cudnn_attention
 from pipelines.models.batching import Batching, choose_batching, cut_into_batches
 from pipelines.models.chat import ChatEncoder
 from pipelines.models.prompt_files import has_prompt, read_prompt
+from pipelines.models.rounded import round_linear_layers
 from pipelines.values.base_manifest import BaseModelManifest
+from pipelines.values.precision import Arithmetic, Precision, arithmetic_of
 
 if TYPE_CHECKING:
     import torch
 
-Precision = Literal["float32", "bfloat16"]
 Advance = Callable[[int], None]
 TokenIds = Sequence[int]
 # Rows x completion tokens: bounds the logits of a batch at about 200 MB
@@ -105,6 +106,11 @@ class LanguageModel:
     context_tokens: int
     batching: Batching
 
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """What numbers it computes with, and its caches hold."""
+        return arithmetic_of(self.precision)
+
 
 @dataclass(frozen=True)
 class _Prefix:
@@ -143,7 +149,7 @@ def load_language_model(
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
             str(folder),
-            dtype=getattr(torch, precision),
+            dtype=getattr(torch, arithmetic_of(precision)),
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
@@ -154,6 +160,9 @@ def load_language_model(
             "Try it with transformers by itself."
         ) from error
     forget_generation_settings(model)
+    # Before the adapter is on: its own weights stay as they were trained.
+    if precision == "int8":
+        round_linear_layers(model)
     batching = choose_batching(model)
     encoder = ChatEncoder.load(folder, template)
     if adapter is not None and has_prompt(adapter):

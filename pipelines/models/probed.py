@@ -91,7 +91,7 @@ class Trio:
 
     def _load(self, champion: Champion | None) -> LanguageModel:
         if champion is None:
-            return self._load_on(self.own, None)
+            return self._load_on(self.own, None, self.params)
         home = Settings().home
         adapter = champion.adapter
         # On the base of its own training, which may be another one.
@@ -99,14 +99,16 @@ class Trio:
         folder = layout.CHAMPION / "champion"
         # Checked each time it is loaded: the folder may have changed since.
         check_adapter(folder, adapter, base.manifest)
-        return self._load_on(base, folder)
+        return self._load_on(base, folder, champion.as_served(self.params))
 
-    def _load_on(self, base: PlacedBase, adapter: Path | None) -> LanguageModel:
+    def _load_on(
+        self, base: PlacedBase, adapter: Path | None, params: GenerationParams
+    ) -> LanguageModel:
         return load_language_model(
             base.manifest,
             base.folder,
             base.template,
-            self.params.precision,
+            params.precision,
             adapter,
         )
 

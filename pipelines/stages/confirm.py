@@ -198,11 +198,15 @@ def _ask_both(block: Block, questions: Questions, home: Path) -> Adapter:
     # One opponent: each comparison more would need a part of the level of the year.
     if block.against == "champion":
         comparators = dict(read_comparators())
-        champion = comparators["champion"].adapter
+        served = comparators["champion"]
+        champion = served.adapter
         champion_folder = layout.CHAMPION / "champion"
         # It answers on the base that it serves on, which may be another one.
         base = base_of("champion", champion, questions.base, home)
-        replace(questions, base=base).ask_adapter("champion", champion, champion_folder)
+        generation = served.as_served(questions.params.generation)
+        params = questions.params.model_copy(update={"generation": generation})
+        as_served = replace(questions, base=base, params=params)
+        as_served.ask_adapter("champion", champion, champion_folder)
     elif block.against == "base":
         questions.ask_base()
     elif block.against == "retrieval":

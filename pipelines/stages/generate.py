@@ -198,20 +198,24 @@ def _answer_variants(
 
 
 def _answer_by_comparators(questions: Questions, own: PlacedBase) -> None:
-    """Have champion and anchor answer the same prompts, each on the base of its own training."""
+    """Have champion and anchor answer the same prompts as they are served.
+
+    Each on the base of its own training, and in its own precision.
+    """
     home = Settings().home
     for system, comparator in read_comparators():
         adapter = comparator.adapter
         base = base_of(system, adapter, own, home)
+        params = comparator.as_served(questions.params)
         adapter_folder = layout.CHAMPION / system
         check_adapter(adapter_folder, adapter, base.manifest)
         language = load_language_model(
             base.manifest,
             base.folder,
             base.template,
-            questions.params.precision,
+            params.precision,
             adapter_folder,
         )
-        on_its_base = replace(questions, base=base.manifest)
+        on_its_base = replace(questions, base=base.manifest, params=params)
         identity = _identity(system, on_its_base, adapter, adapter_folder)
         _answer_as(identity, on_its_base, language)

@@ -6,9 +6,13 @@ It is state from outside, so it is written into the workspace as an input before
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from core.value import Value
 from pipelines import layout
 from pipelines.values.evidence import Adapter
+from pipelines.values.params import GenerationParams
+from pipelines.values.precision import Precision
 
 FOLDER = layout.CHAMPION
 
@@ -18,6 +22,16 @@ class Champion(Value):
 
     version: str
     adapter: Adapter
+    # Left out where it is the run's own: such a run has the keys that it had before.
+    precision: Precision | None = Field(
+        default=None, exclude_if=lambda precision: precision is None
+    )
+
+    def as_served(self, params: GenerationParams) -> GenerationParams:
+        """The run's way to answer, in the precision that users of this version get."""
+        if self.precision is None:
+            return params
+        return params.model_copy(update={"precision": self.precision})
 
 
 class ChampionInput(Value):

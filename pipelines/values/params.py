@@ -21,6 +21,7 @@ from pipelines import layout
 from pipelines.values.humaneval import HumanEvalParams
 from pipelines.values.json_schema import JsonSchema
 from pipelines.values.metric_settings import BleuSettings, MetricSettings
+from pipelines.values.precision import Precision
 from pipelines.values.reading import ShapeName
 from pipelines.values.safety import Probe
 from pipelines.values.sampling import DEFAULT, SampledAs, Samples, seeds_from
@@ -212,7 +213,7 @@ class GenerationParams(Settable):
 
     max_new_tokens: Count
     batch_size: Count
-    precision: Literal["float32", "bfloat16"]
+    precision: Precision
     seed: Seed
     # Left out where they are null: a greedy project has the keys that it had before.
     temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(

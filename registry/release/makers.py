@@ -1,7 +1,7 @@
 """What has to have given the answers of each system, by the files beside the evidence."""
 
-from pipelines.values.champion import ChampionInput
-from pipelines.values.evidence import Adapter, Scorecard, System
+from pipelines.values.champion import Champion, ChampionInput
+from pipelines.values.evidence import Scorecard, System
 from pipelines.values.serving_spec import ServingSpec
 
 
@@ -11,8 +11,8 @@ def expected_makers(
 ) -> dict[System, ServingSpec]:
     """The configuration of the base, whatever it is given before a prompt, and of each adapter.
 
-    Engine, precision and length are the scorecard's for all. Champion and anchor answer on the
-    base of their own training, all others on the adapter's.
+    Engine and length are the scorecard's for all. Champion and anchor answer on the base of their
+    own training and in the precision that they are served in, all others in the adapter's.
     """
     spec = scorecard.spec
     # Examples stand before the prompt and change no weights.
@@ -25,17 +25,19 @@ def expected_makers(
     }
     # Theirs come last: each answers on the base of its own training.
     for system, comparator in champion.comparators():
-        makers[system] = _on_its_base(comparator.adapter, spec)
+        makers[system] = _as_served(comparator, spec)
     return makers
 
 
-def _on_its_base(
-    adapter: Adapter,
+def _as_served(
+    comparator: Champion,
     spec: ServingSpec,
 ) -> ServingSpec:
+    adapter = comparator.adapter
     update = {
         "adapter_sha256": adapter.sha256,
         "base_digest": adapter.base_digest,
         "chat_template_sha256": adapter.chat_template_sha256,
+        "precision": comparator.precision or spec.precision,
     }
     return spec.model_copy(update=update)

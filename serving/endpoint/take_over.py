@@ -22,7 +22,8 @@ from serving.log import say
 # A process that compiles has the weights twice, beside those that answer meanwhile.
 _TIMES_RESIDENT = 2
 _SECONDS_TO_NEXT_LOOK = 30.0
-_PRECISION = "float32"
+# bfloat16 rounds otherwise in each engine, so that too few answers come back.
+_PRECISIONS = ("float32", "int8")
 
 
 class TakeOver:
@@ -95,9 +96,10 @@ class TakeOver:
         """The second process, once it is verified and probed."""
         precision = loading.need.recorded.release.spec.precision
         engine = loading.place.engine
-        if engine == OPENVINO and precision != _PRECISION:
+        if engine == OPENVINO and precision not in _PRECISIONS:
             raise ServingError(
-                f"it was scored in {precision}, and {engine} computes in {_PRECISION}"
+                f"it was scored in {precision}, and {engine} computes in "
+                f"{' or '.join(_PRECISIONS)}"
             )
         if loading.is_quick:
             say(f"{self._label} comes into {loading.place} beside what answers")

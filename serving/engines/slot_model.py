@@ -128,7 +128,7 @@ def open_slots(
     """
     if language.batching is not Batching.SHARED_PREFIX:
         return None
-    dtype = getattr(torch, language.precision)
+    dtype = getattr(torch, language.arithmetic)
     model = SlotModel(language.model, language.device, dtype, aim)
     trial = Trial.of(language, short=5, long=11)
     with torch.inference_mode():

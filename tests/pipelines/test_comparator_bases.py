@@ -120,13 +120,14 @@ def test_without_a_base_beside_it_another_champion_is_refused(
         base_of("anchor", adapter_on(other), own, home)
 
 
-def test_a_champion_of_another_base_answers_with_its_own_tokens(
+def test_a_champion_of_another_base_answers_with_its_own_tokens_and_in_its_precision(
     own: PlacedBase, other: PlacedBase, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ASSAY_HOME", str(home))
     folder = layout.CHAMPION / "champion"
     adapter = make_tiny_adapter(other.folder, other.manifest, folder)
-    named = Champion(version="1", adapter=adapter)
+    # The run answers in float32, and this champion is served in another precision.
+    named = Champion(version="1", adapter=adapter, precision="int8")
     ChampionInput(champion=named).write(layout.CHAMPION_INPUT)
     text = "red dog"
     prompt = Prompt(
@@ -140,6 +141,7 @@ def test_a_champion_of_another_base_answers_with_its_own_tokens(
     _answer_by_comparators(asked, own)
     answers = read_answers(layout.GENERATE / "champion.json")
     spec = answers.completions.spec
+    assert (params.precision, spec.precision) == ("float32", "int8")
     assert spec.base_digest == other.manifest.digest
     assert spec.chat_template_sha256 == other.manifest.chat_template_sha256
     (loss,) = answers.losses

@@ -15,6 +15,7 @@ from pipelines.scoring.evidence_file import Evidence
 from pipelines.values.champion import Champion, ChampionInput
 from pipelines.values.dataset import Row, group_prompts
 from pipelines.values.evidence import Adapter, Scorecard
+from pipelines.values.precision import Precision
 from pipelines.values.trial import SystemAnswers, Trial
 from pipelines.values.verdict import Finalist
 from registry.ledger.state import ModelState, RecordedRelease
@@ -47,8 +48,12 @@ def trial_with_champion(base: str) -> Trial:
     return made.model_copy(update={"systems": systems})
 
 
-def name_champion(folder: Path, base: str = OTHER) -> Path:
-    champion = Champion(version="1", adapter=champion_adapter(base))
+def name_champion(
+    folder: Path, base: str = OTHER, precision: Precision | None = None
+) -> Path:
+    champion = Champion(
+        version="1", adapter=champion_adapter(base), precision=precision
+    )
     ChampionInput(champion=champion).write(folder / "champion.json")
     return folder
 
@@ -148,11 +153,15 @@ def test_older_evidence_that_names_no_base_is_compared_as_before(
     assert (PERPLEXITY, "champion") in compared(older)
 
 
-def released(*bases: str) -> ModelState:
+def released(*bases: str, precision: str = "float32") -> ModelState:
     """A model whose versions 1, 2, … are the champion's bytes, each on one of these bases."""
     recorded = []
     for number, base in enumerate(bases, start=1):
-        update = {"base_digest": base, "chat_template_sha256": None}
+        update = {
+            "base_digest": base,
+            "chat_template_sha256": None,
+            "precision": precision,
+        }
         spec = SPEC.model_copy(update=update)
         release = begun(1, str(number), spec=spec, adapter_sha256=CHAMPION).release
         recorded.append(
@@ -174,6 +183,34 @@ def test_the_ledger_says_on_which_base_a_champion_was_released(package: Path) ->
     assert told.startswith(
         f"champion.json: the champion is said to be on base {OTHER[:12]}"
     )
+
+
+def test_the_ledger_says_in_which_precision_a_champion_was_released(
+    package: Path,
+) -> None:
+    in_int8 = released(OTHER, precision="int8")
+    (told,) = base_differences(package, in_int8, None)
+    assert told == (
+        "champion.json: the champion answered in float32, and was released in int8"
+    )
+    name_champion(package, precision="int8")
+    assert list(base_differences(package, in_int8, None)) == []
+    (told,) = base_differences(package, released(OTHER), None)
+    assert told.endswith("the champion answered in int8, and was released in float32")
+
+
+def test_a_champion_has_to_have_answered_in_its_own_precision(
+    evidence: Evidence, package: Path
+) -> None:
+    card = Scorecard.read(package / "scorecard.json")
+    name_champion(package, precision="int8")
+    champion = ChampionInput.read(package / "champion.json")
+    (told,) = maker_differences(card, champion, evidence)
+    assert told.startswith("evidence.champion: it was made in another configuration")
+    own = evidence.made_by["champion"].model_copy(update={"precision": "int8"})
+    made_by = {**evidence.made_by, "champion": own}
+    other = evidence.model_copy(update={"made_by": made_by})
+    assert list(maker_differences(card, champion, other)) == []
 
 
 def test_a_champion_that_nobody_knows_is_taken_on_the_candidates_base_alone(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from serving.engines import NotTaken
+from serving.engines.openvino.int8_weights import give_int8
 from serving.engines.openvino.library import load_library
 from serving.engines.openvino.trace import INPUTS, Recorded
 from serving.engines.slots import HeadShape
@@ -28,10 +29,11 @@ KEYS, VALUES = "key_cache.", "value_cache."
 _PER_LAYER = (KEYS, VALUES)
 
 
-def compile_recorded(recorded: Recorded, threads: int) -> Any:
+def compile_recorded(recorded: Recorded, threads: int, *, is_int8: bool = False) -> Any:
     """Compile a recorded forward for this processor; `NotTaken` where OpenVINO cannot.
 
-    Everything is computed and kept in float32: its own default halves keys and values.
+    Everything is computed and kept in float32: its own default halves keys and values. Weights
+    that were rounded stay int8 where `is_int8` says that there are some.
     """
     openvino = load_library()
     try:
@@ -39,6 +41,8 @@ def compile_recorded(recorded: Recorded, threads: int) -> Any:
         _keep_past_as_state(openvino, model, recorded.shapes)
         _page_attention(model)
         _write_numbers(openvino, model)
+        if is_int8:
+            give_int8(openvino, model)
         compiled = openvino.Core().compile_model(
             model,
             "CPU",

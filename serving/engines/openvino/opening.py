@@ -38,7 +38,8 @@ def open_openvino(language: LanguageModel, *, has_adapter: bool) -> Rows[PagedSl
     shapes = look_at_shapes(language)
     weights = move_weights(language)
     recorded = record(language.model, shapes)
-    compiled = compile_recorded(recorded, torch.get_num_threads())
+    is_int8 = language.precision == "int8"
+    compiled = compile_recorded(recorded, torch.get_num_threads(), is_int8=is_int8)
     model, slots = open_paged(compiled, has_adapter=has_adapter)
     rows = Rows(model, slots, switch=model)
     check_rows(language, trial, rows, has_adapter=has_adapter)
@@ -116,8 +117,8 @@ def check_kind(language: LanguageModel) -> None:
     """Return only if this is a base that can be recorded; `NotTaken` with the reason otherwise."""
     if language.device != "cpu":
         raise NotTaken(f"the model is on {language.device}, not on the processor")
-    if language.precision != "float32":
-        raise NotTaken(f"it serves float32, not {language.precision}")
+    if language.arithmetic != "float32":
+        raise NotTaken(f"it computes in float32, not {language.precision}")
     if language.batching is not Batching.SHARED_PREFIX:
         raise NotTaken(
             "rows of this base cannot share a step (attention over a part of a row, "

@@ -34,7 +34,8 @@ def open_on_openvino(prepared: Prepared) -> SharedEngine:
     shapes = look_at_shapes(language)
     weights = move_weights(language)
     recorded = record(language.model, shapes, StackInputs(prepared.places))
-    compiled = compile_recorded(recorded, torch.get_num_threads())
+    is_int8 = language.precision == "int8"
+    compiled = compile_recorded(recorded, torch.get_num_threads(), is_int8=is_int8)
     paged, slots = open_paged(compiled, has_adapter=False)
     model = StackedModel(paged, prepared.tried)
     rows = Rows(model, slots, switch=None)

@@ -46,7 +46,7 @@ class Proof:
             with tuned.model.disable_adapter():
                 without, _ = trial.compute_alone(tuned)
         expected = {_TRIED: with_adapter, None: without}
-        return cls(trial, expected, getattr(torch, tuned.precision))
+        return cls(trial, expected, getattr(torch, tuned.arithmetic))
 
     def holds_alone(self, language: LanguageModel, places: Places) -> bool:
         """Whether a model with places computes both rows as peft does."""

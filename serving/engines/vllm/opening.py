@@ -71,6 +71,9 @@ def plan_vllm(
     language: LanguageModel, specs: Mapping[str, ServingSpec], weights: Weights
 ) -> Plan:
     """What to start for a loaded model; `NotTaken` where vLLM cannot serve it, with the reason."""
+    # It reads the base's own files, which hold other numbers.
+    if language.precision == "int8":
+        raise NotTaken("it cannot be given weights that Assay rounded to int8")
     python = _find_python()
     is_adapted = has_adapter(language, specs)
     adapter = None

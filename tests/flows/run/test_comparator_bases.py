@@ -8,7 +8,7 @@ import pytest
 
 from core.errors import ParameterError, UnusableBaseModel
 from core.files import write_text
-from flows.run.comparator_bases import place_comparator_bases, place_package
+from flows.run.comparator_bases import place_comparator_bases, place_version
 from flows.run.workspace import Workspace
 from pipelines import layout
 from pipelines.models.base_store import read_base_model
@@ -16,11 +16,20 @@ from pipelines.models.comparator_bases import place_of
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.champion import Champion, ChampionInput
 from pipelines.values.params import Params, override
+from pipelines.values.verdict import Comparison, Finalist, Finding
+from registry.mlflow.recorded import ModelVersion
 from tests.support import trials
 from tests.support.other_tiny import CHAT_TEMPLATE, make_other_base
 from tests.support.tiny import CHAT_TEMPLATE as OWN_TEMPLATE
 from tests.support.tiny import tiny_manifest
 
+VERSION = ModelVersion(
+    name="letters-tiny",
+    version="1",
+    run_id="1",
+    package_sha256="0" * 64,
+    logical_run="1",
+)
 PRIMARY = "primary: chrf"
 BITS = "    - {metric: bits_per_byte, margin: 0.05}\n"
 
@@ -64,10 +73,59 @@ def bring_champion(root: Path, base_folder: Path, template: str) -> BaseModelMan
         chat_template_sha256=base.chat_template_sha256,
     )
     adapter.write(package / "adapter.json")
-    placed = place_package(package, "champion", workspace_at(root))
-    named = ChampionInput(champion=Champion(version="1", adapter=placed))
-    named.write(root / layout.CHAMPION_INPUT)
+    write_verdict(package, "float32")
+    placed = place_version(VERSION, package, "champion", workspace_at(root))
+    ChampionInput(champion=placed).write(root / layout.CHAMPION_INPUT)
     return base
+
+
+def write_verdict(package: Path, precision: str) -> None:
+    passed = Finding(rule="superior", outcome="passed", text="It is better.")
+    better = Comparison(
+        metric="chrf",
+        against="base",
+        difference=9.0,
+        low=7.0,
+        high=11.0,
+        standard_error=1.0,
+        clusters=40,
+    )
+    finalist = Finalist(
+        findings=(passed,),
+        comparisons=(better,),
+        policy_sha256="0" * 64,
+        scorecard_digest="0" * 64,
+        adapter=trials.adapter(),
+        spec=trials.spec().model_copy(update={"precision": precision}),
+    )
+    finalist.write(package / "verdict.json")
+
+
+def test_a_champion_in_another_precision_than_the_runs_keeps_it(
+    root: Path, tiny: Path
+) -> None:
+    bring_champion(root, tiny, OWN_TEMPLATE)
+    # Of the run's own precision nothing is written: its stages keep their keys.
+    own = ChampionInput.read(root / layout.CHAMPION_INPUT).champion
+    assert own is not None
+    assert own.precision is None
+    assert "precision" not in own.model_dump()
+    params = trials.params().generation
+    assert own.as_served(params) == params
+    write_verdict(root / "package", "int8")
+    placed = place_version(VERSION, root / "package", "anchor", workspace_at(root))
+    assert placed.precision == "int8"
+    served = placed.as_served(params)
+    assert served == params.model_copy(update={"precision": "int8"})
+
+
+def test_a_champion_in_a_precision_of_a_later_assay_is_named(
+    root: Path, tiny: Path
+) -> None:
+    bring_champion(root, tiny, OWN_TEMPLATE)
+    write_verdict(root / "package", "int4")
+    with pytest.raises(ParameterError, match="version 1 answers in int4, which this"):
+        place_version(VERSION, root / "package", "anchor", workspace_at(root))
 
 
 def edit_policy(root: Path, before: str, after: str) -> None:

@@ -1,6 +1,7 @@
 """OpenVINO takes over what transformers serves: later, unnoticed, and only where it may."""
 
 import sys
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from tests.support.endpoint_system import (
     endpoint,
     record_of,
 )
+from tests.support.in_int8 import score_in_int8
 from tests.support.processes import words_of
 from tests.support.waiting import wait_until
 
@@ -91,6 +93,24 @@ def test_a_release_under_load_is_taken_over_and_no_client_notices(home: Home) ->
     assert before["choices"] == after["choices"]
     assert before["system_fingerprint"] == home.specs["1"].fingerprint
     assert after["system_fingerprint"] == own.fingerprint
+    said_in(running, "is taken over by openvino: 4 of 4 known answers by openvino")
+
+
+@pytest.mark.ci
+@pytest.mark.usefixtures("wanted")
+def test_a_release_in_int8_is_taken_over_by_what_computes_the_same_numbers(
+    home: Home,
+) -> None:
+    base_folder = home.path / "base-models" / home.specs["2"].base_digest
+    spec = home.specs["2"].model_copy(update={"precision": "int8"})
+    home = home.with_changed("2", lambda package: score_in_int8(package, base_folder))
+    home = replace(home, specs={**home.specs, "2": spec})
+    home.switch(home.begin("2"))
+    with endpoint(home) as running:
+        wait_for(running, FAST)
+        answer = running.ask().json()
+    own = spec.in_engine(FAST, version(FAST))
+    assert answer["system_fingerprint"] == own.fingerprint
     said_in(running, "is taken over by openvino: 4 of 4 known answers by openvino")
 
 
