@@ -22,7 +22,7 @@ from serving.log import say
 # A process that compiles has the weights twice, beside those that answer meanwhile.
 _TIMES_RESIDENT = 2
 _SECONDS_TO_NEXT_LOOK = 30.0
-# bfloat16 rounds otherwise in each engine, so that too few answers come back.
+# bfloat16 rounds otherwise in each engine: nobody has shown that its answers come back.
 _PRECISIONS = ("float32", "int8")
 
 
