@@ -202,7 +202,8 @@ class _Told:
     @property
     def reasons(self) -> tuple[str, ...]:
         if self.losses:
-            return tuple(finding.text for finding in self.losses)
+            texts = [finding.text for finding in self.losses]
+            return tuple(texts)
         if self.outcome.verdict == "passed":
             return ()
         return self.outcome.reasons

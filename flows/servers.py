@@ -54,7 +54,11 @@ def _examine(
     # What goes wrong at one server must not hide what holds of the others.
     except AssayError as error:
         fact = str(error)
-        return Finding(name=name, is_ok=False, text=fact)
+        return Finding(
+            name=name,
+            is_ok=False,
+            text=fact,
+        )
     text = sentence or _EMBEDDED[name]
     return Finding(name=name, is_ok=True, text=text)
 

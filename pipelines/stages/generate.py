@@ -216,6 +216,10 @@ def _answer_by_comparators(questions: Questions, own: PlacedBase) -> None:
             params.precision,
             adapter_folder,
         )
-        on_its_base = replace(questions, base=base.manifest, params=params)
+        on_its_base = replace(
+            questions,
+            base=base.manifest,
+            params=params,
+        )
         identity = _identity(system, on_its_base, adapter, adapter_folder)
         _answer_as(identity, on_its_base, language)

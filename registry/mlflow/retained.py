@@ -70,7 +70,8 @@ class Retained:
             entries = each_of_pages(
                 lambda token: client.search_model_versions(page_token=token)
             )
-            return tuple(_parse_registered(entry) for entry in entries)
+            versions = [_parse_registered(entry) for entry in entries]
+            return tuple(versions)
 
     def refused(self) -> tuple[RefusedRun, ...]:
         """Rejected and undecided runs that have evidence to erase."""

@@ -123,10 +123,8 @@ def _append_body(ledger: Ledger, body: Body) -> LedgerState:
 def _distinct(lost: tuple[KnownHead, ...]) -> tuple[LostHead, ...]:
     """Each lost head once, however many places remember it."""
     by_hash = {head.hash: head for head in lost}
-    return tuple(
-        LostHead(generation=head.generation, hash=head.hash)
-        for head in by_hash.values()
-    )
+    heads = by_hash.values()
+    return tuple(LostHead(generation=head.generation, hash=head.hash) for head in heads)
 
 
 def _newly_revoked(

@@ -113,8 +113,9 @@ def _find_signal(name: str, plan: CanaryPlan, report: CanaryReport) -> SignalFin
 
 def _pairs(name: str, candidate: SideCounts, baseline: SideCounts) -> Iterator[Pair]:
     if name in RATES or name == FEEDBACK:
+        what = "negative feedback" if name == FEEDBACK else name
         yield Pair(
-            "negative feedback" if name == FEEDBACK else name,
+            what,
             _rate(name, candidate),
             _rate(name, baseline),
         )
@@ -132,7 +133,11 @@ def _pairs(name: str, candidate: SideCounts, baseline: SideCounts) -> Iterator[P
             of_baseline.over(index),
         )
         what = f"{name} up to {edge:g}"
-        yield Pair(what, of_candidate.under(index), of_baseline.under(index))
+        yield Pair(
+            what,
+            of_candidate.under(index),
+            of_baseline.under(index),
+        )
 
 
 def _slower_pairs(

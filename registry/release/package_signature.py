@@ -162,7 +162,8 @@ def _check_files(folder: Path, signed: dict[str, str], present: dict[str, str]) 
         elif present[name] != signed[name]:
             fact = "is not what was signed"
         if fact:
-            raise UntrustedSignature(f"{folder / name} {fact}.")
+            path = folder / name
+            raise UntrustedSignature(f"{path} {fact}.")
 
 
 def _check_by_library(folder: Path, text: bytes, key: PublicKey) -> None:

@@ -101,7 +101,12 @@ class ForwardedResponse(Response):
         name = call.model
         lost_port: int | None = None
         for _ in range(_TRIES):
-            target = await self._lanes.bind(name, lost_port, call.patience, call.user)
+            target = await self._lanes.bind(
+                name,
+                lost_port,
+                call.patience,
+                call.user,
+            )
             # Copies of the first try alone: what failed once is not like other requests.
             if lost_port is None:
                 target = self._copy(target)

@@ -61,7 +61,8 @@ class Quotas:
     def _begin_running(self, key: ApiKey) -> None:
         if key.tokens_per_day is None:
             return
-        if self._running[key.id] >= _MOST_AT_ONCE:
+        count = self._running[key.id]
+        if count >= _MOST_AT_ONCE:
             # Soon over, unlike the other limits: a client that tries again finds a place.
             raise _at_once_error()
         self._running[key.id] += 1
