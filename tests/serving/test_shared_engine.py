@@ -5,7 +5,7 @@ import random
 import shutil
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,10 @@ from serving.load_shared import (
     ReleaseOrder,
     SharedBase,
     SharedConfig,
+    check_weights,
     load_shared,
 )
+from serving.package import open_package
 from serving.refusal import Refusal
 from tests.support.adapters import FORMS, PLAIN, write_adapter
 from tests.support.listening import Listener
@@ -286,6 +288,14 @@ def test_another_package_than_the_one_that_is_named_is_refused(
     order = ReleaseOrder(digest_of_package(served.package), tmp_path / "other", "it")
     with pytest.raises(AssayError, match="is not package"):
         shared.attach(order)
+
+
+def test_a_prompt_shares_nothing(served: Served) -> None:
+    package = open_package(served.package, served.base)
+    # Whatever it says: it is no weights.
+    prompted = package.adapter.model_copy(update={"prompt": "Be brief."})
+    with pytest.raises(ServingError, match="is a prompt"):
+        check_weights(replace(package, adapter=prompted))
 
 
 LAYERS = {"one": Layer(2, 3)}
