@@ -47,16 +47,22 @@ class EngineStarts:
     async def end_leftover(self) -> None:
         """End what was left running and is not adopted."""
         context = self._context
-        if self.leftover is not None:
-            await end_leftover(context.home, self.leftover, context.shared)
+        leftover = self.leftover
+        if leftover is None:
+            return
+        shared = context.shared
+        await end_leftover(context.home, leftover, shared)
 
     async def _adopt(self, need: Need) -> LoadedEngine | None:
         """The process of an earlier endpoint, if there is one and it is as it should be."""
-        if self.leftover is None:
+        leftover = self.leftover
+        if leftover is None:
             return None
-        lasting = self._context.choice.lasting
-        place = Place(lasting, is_shared=self.leftover.is_shared)
-        loaded = await Loading(need, self._context, place).adopt(self.leftover)
+        context = self._context
+        lasting = context.choice.lasting
+        place = Place(lasting, is_shared=leftover.is_shared)
+        loading = Loading(need, context, place)
+        loaded = await loading.adopt(leftover)
         self.leftover = None
         return loaded
 

@@ -14,7 +14,8 @@ async def wait_until_hung(engine: EngineAddress, seconds_between_checks: float) 
     missed = 0
     while missed < _MISSED_CHECKS:
         await asyncio.sleep(seconds_between_checks)
-        missed = 0 if await _is_alive(engine) else missed + 1
+        is_alive = await _is_alive(engine)
+        missed = 0 if is_alive else missed + 1
     return f"its engine process did not answer {missed} health checks in a row"
 
 

@@ -33,19 +33,21 @@ class Leftovers:
         """Look for them, once: those that come later are this endpoint's own."""
         if self._records is not None:
             return
-        self._records = list(read_records(self._home))
+        records = read_records(self._home)
+        self._records = list(records)
         # All of them first: a shared process is ended with the last release that was in it.
-        self._shared.adopt(self._records, self._seconds_between_checks)
+        seconds = self._seconds_between_checks
+        self._shared.adopt(records, seconds)
 
     def take(self, contents: EngineContents) -> EngineRecord | None:
         """A process that has the same loaded, which nobody else takes then."""
         records = self._records or []
         same = [record for record in records if record.loaded == contents]
-        same.sort(key=self._rank)
         if not same:
             return None
-        records.remove(same[0])
-        return same[0]
+        best = min(same, key=self._rank)
+        records.remove(best)
+        return best
 
     def end_rest(self) -> None:
         """End those that no release has taken, such as that of a release that was revoked."""
@@ -54,7 +56,11 @@ class Leftovers:
                 f"Engine process {record.pid} (a release of {record.loaded.model}) "
                 "was left running and is not needed any more"
             )
-            ending = end_leftover(self._home, record, self._shared)
+            ending = end_leftover(
+                self._home,
+                record,
+                self._shared,
+            )
             task = asyncio.create_task(ending)
             # The event loop holds tasks weakly: one that nobody keeps may vanish.
             self._ending.add(task)

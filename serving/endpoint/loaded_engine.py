@@ -80,5 +80,7 @@ async def end_process(
 ) -> None:
     """End a process, or leave a shared one, and delete the record of it."""
     name = process.record_name
-    await process.stop(at_once=at_once)
+    await process.stop(
+        at_once=at_once,
+    )
     forget_record(home, name)

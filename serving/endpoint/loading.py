@@ -113,7 +113,9 @@ class Loading:
         place = self.place
         if not place.is_shared:
             return False
-        return self.context.shared.has_room(self.need.contents, place.engine)
+        contents = self.need.contents
+        shared = self.context.shared
+        return shared.has_room(contents, place.engine)
 
     async def _end_leftover(self, leftover: EngineRecord) -> None:
         await end_leftover(self.context.home, leftover, self.context.shared)
@@ -121,27 +123,29 @@ class Loading:
     async def _start_process(self, order: EngineOrder) -> EngineProcess:
         if self.is_take_over:
             return await EngineProcess.start(order)
-        return await self.context.spares.start_engine(order)
+        spares = self.context.spares
+        return await spares.start_engine(order)
 
     async def _sit_down(self, verified: VerifiedRelease) -> Seat:
         """A place in a shared process; `Refused` where it is no release for one."""
         if (verified.folder / WEIGHTS / PROMPT).exists():
             raise Refused("it is a prompt, and has no adapter to put beside others")
+        context = self.context
         order = SeatOrder(
             Attachment(self.need.contents, verified.folder),
             self.place.engine,
-            self.context.home,
-            self.context.limits.seconds_between_health_checks,
+            context.home,
+            context.limits.seconds_between_health_checks,
             lambda: self._start_shared(verified),
         )
-        return await self.context.shared.take(order)
+        return await context.shared.take(order)
 
     async def _start_shared(self, verified: VerifiedRelease) -> EngineProcess:
-        arguments = await asyncio.to_thread(
-            verified.shared_arguments, self.context.home
-        )
+        home = self.context.home
+        arguments = await asyncio.to_thread(verified.shared_arguments, home)
         label = f"a shared process of {verified.base_name}"
-        return await self._start_process(self._complete(arguments, label))
+        order = self._complete(arguments, label)
+        return await self._start_process(order)
 
     def _complete(self, arguments: list[str], label: str) -> EngineOrder:
         words = [*arguments, "--engine", self.place.engine]
@@ -159,7 +163,9 @@ class Loading:
     async def _order(self, verified: VerifiedRelease) -> EngineOrder:
         home = self.context.home
         arguments = await asyncio.to_thread(
-            verified.arguments, home, with_adapter=self.need.with_adapter
+            verified.arguments,
+            home,
+            with_adapter=self.need.with_adapter,
         )
         return self._complete(arguments, self.need.label)
 

@@ -135,8 +135,9 @@ class ReleaseEngine:
         since it ended, or since it was to be loaded after a sleep.
         """
         # Its process ended, and the next line of `_keep_running` will say that it loads.
+        has_process = self.port != 0
         if self.state == "ready":
-            return self.port == 0
+            return not has_process
         if self.state != "loading":
             return False
         ends = self._restarts.ends_in_a_row

@@ -56,14 +56,16 @@ class TakeOver:
     async def close(self) -> None:
         """Break it off, and wait until its process has ended."""
         self.break_off()
-        if self._task is not None:
-            await asyncio.wait({self._task})
+        task = self._task
+        if task is not None:
+            await asyncio.wait({task})
 
     async def _run(
         self, loading: Loading, pid: int, replace: Callable[[LoadedEngine], None]
     ) -> None:
         place = loading.place
-        if not loading.is_quick and not await self._has_room(loading, pid):
+        has_room = loading.is_quick or await self._has_room(loading, pid)
+        if not has_room:
             return
         try:
             successor = await self._load(loading)

@@ -35,13 +35,17 @@ async def attach(process: EngineAddress, attachment: Attachment) -> None:
         "default_max_tokens": contents.spec.default_max_tokens,
     }
     path = release_path(contents.package_sha256)
-    request = EngineRequest("PUT", path, json.dumps(fields).encode())
+    content = json.dumps(fields)
+    request = EngineRequest("PUT", path, content.encode())
     async with exchange(process, request) as reply:
         body = await reply.read_body()
-    if reply.status == _REFUSED:
-        raise Refused(_sentence(body))
-    if not _is_success(reply.status):
-        raise ServingError(f"its process answered {reply.status}: {_sentence(body)}")
+    status = reply.status
+    if _is_success(status):
+        return
+    said = _sentence(body)
+    if status == _REFUSED:
+        raise Refused(said)
+    raise ServingError(f"its process answered {status}: {said}")
 
 
 async def detach(process: EngineAddress, package_sha256: str) -> bool:
@@ -65,7 +69,8 @@ def _is_success(status: int) -> bool:
 def _sentence(body: bytes) -> str:
     """Of an error in OpenAI's form; the beginning of what it is otherwise."""
     try:
-        message = json.loads(body)["error"]["message"]
+        error = json.loads(body)["error"]
+        message = error["message"]
     except (ValueError, TypeError, KeyError):
         message = body.decode(errors="replace")
     return str(message)[:500]

@@ -95,9 +95,11 @@ class SharedProcess:
     @property
     def address(self) -> EngineAddress:
         """How the process itself is called, and none of its releases."""
-        if self._process is None:
+        process = self._process
+        if process is None:
             return EngineAddress(0, "")
-        return replace(self._process.address, prefix="")
+        address = process.address
+        return replace(address, prefix="")
 
     def reserve(self, contents: EngineContents) -> None:
         """Keep a place for that release, so that it is not ended meanwhile."""
@@ -124,7 +126,8 @@ class SharedProcess:
 
     async def leave(self, package_sha256: str, *, at_once: bool = False) -> None:
         """Have that release forgotten; with the last one the process ends."""
-        if self._models.pop(package_sha256, None) is None:
+        model = self._models.pop(package_sha256, None)
+        if model is None:
             return
         if not self._models:
             # At once: who comes from now on needs another process.
@@ -148,7 +151,11 @@ class SharedProcess:
         self._living.cancel()
         # A start that is cancelled ends its process itself.
         self._starting.cancel()
-        await asyncio.gather(self._living, self._starting, return_exceptions=True)
+        await asyncio.gather(
+            self._living,
+            self._starting,
+            return_exceptions=True,
+        )
         process = self._process
         if process is not None:
             await process.stop(at_once=at_once)

@@ -106,12 +106,11 @@ class SharedProcesses:
     def _find(self, contents: EngineContents, engine: str) -> SharedProcess | None:
         self._processes = [each for each in self._processes if not each.is_over]
         kind = kind_of(contents, engine)
-        fitting = (
-            process
-            for process in self._processes
-            if process.kind == kind and process.has_room(contents)
-        )
-        return next(fitting, None)
+        for process in self._processes:
+            is_fitting = process.kind == kind
+            if is_fitting and process.has_room(contents):
+                return process
+        return None
 
     def _begin(self, order: SeatOrder) -> SharedProcess:
         kind = order.kind

@@ -30,7 +30,8 @@ class Seat:
 
     async def wait_for_end(self) -> str:
         """Wait until the process ends, or is ended since it hangs; a sentence that says which."""
-        return await self._process.wait_for_end()
+        process = self._process
+        return await process.wait_for_end()
 
     async def stop(self, *, at_once: bool = False) -> None:
         """Leave; the last one ends the process."""
