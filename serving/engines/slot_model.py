@@ -182,6 +182,15 @@ class Trial:
         ]
         return logits.float(), shapes
 
+    def logits_alone(self, language: LanguageModel) -> torch.Tensor:
+        """The same logits, of models that keep something else than keys and values, too."""
+        output = language.model(
+            input_ids=torch.tensor([list(self.row)], device=language.device),
+            use_cache=False,
+        )
+        logits: torch.Tensor = output.logits[0, [self.short - 1, len(self.row) - 1]]
+        return logits.float()
+
     def compute_together(
         self,
         model: RowModel[SlotsT],

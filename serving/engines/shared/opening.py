@@ -42,9 +42,9 @@ class Proof:
     def of(cls, tuned: LanguageModel, trial: Trial) -> Self:
         """By a model that has its adapter from peft."""
         with torch.inference_mode():
-            with_adapter, _ = trial.compute_alone(tuned)
+            with_adapter = trial.logits_alone(tuned)
             with tuned.model.disable_adapter():
-                without, _ = trial.compute_alone(tuned)
+                without = trial.logits_alone(tuned)
         expected = {_TRIED: with_adapter, None: without}
         return cls(trial, expected, getattr(torch, tuned.arithmetic))
 
@@ -53,7 +53,7 @@ class Proof:
         with torch.inference_mode():
             for adapter, logits in self.expected.items():
                 places.aim([adapter])
-                computed, _ = self.trial.compute_alone(language)
+                computed = self.trial.logits_alone(language)
                 if not are_alike(computed, logits, self.dtype):
                     return False
         return True
