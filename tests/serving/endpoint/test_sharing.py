@@ -1,6 +1,7 @@
 """Several models on one base in one engine process."""
 
 import json
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -239,7 +240,9 @@ def test_a_release_that_came_while_its_endpoint_was_killed_is_asked_everything_a
     switch(home, FIRST, SECOND)
     with endpoint(home) as running:
         process = shared_process(running)
-        switch(home, THIRD)
+        # Between its beginning and its completion it would be loaded by itself.
+        with stopped(running):
+            switch(home, THIRD)
         home.client.ring()
         wait_until(lambda: len(shared_records(home, THIRD)) == 1)
         running.kill()
@@ -249,6 +252,16 @@ def test_a_release_that_came_while_its_endpoint_was_killed_is_asked_everything_a
         assert shared_pids(home) == all_in(process)
         assert "is ready: 400 of 400 known answers" in again.log.read_text()
         assert ask(again, THIRD).status_code == 200
+
+
+@contextmanager
+def stopped(running: Running) -> Iterator[None]:
+    """The endpoint sees nothing of what happens meanwhile."""
+    running.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        running.process.send_signal(signal.SIGCONT)
 
 
 def ask_long(package: Path) -> None:
