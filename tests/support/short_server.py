@@ -4,6 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+# Of the loop, from a connection that is taken to the task that answers it.
+_ROUNDS = 4
+
 Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -15,24 +18,41 @@ async def listening(handle: Handle) -> AsyncIterator[int]:
     connection that outlives its loop would be reported in whatever test runs then.
     """
     writers: list[asyncio.StreamWriter] = []
+    answering: set[asyncio.Task[None]] = set()
 
     async def answer(
         reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         writers.append(writer)
+        task = asyncio.current_task()
+        assert task is not None
+        answering.add(task)
         try:
             await handle(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
+        # Cancelled: the server ends. asyncio reports a task of a server that says so itself.
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             writer.close()
+            answering.discard(task)
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        await _let_begin()
+        left = tuple(answering)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left)
         for writer in writers:
             writer.transport.abort()
         # The loop closes what was cut in its next round.
+        await asyncio.sleep(0)
+
+
+async def _let_begin() -> None:
+    """Have the connections that were taken just now begin to be answered, to be cut as others."""
+    for _ in range(_ROUNDS):
         await asyncio.sleep(0)
