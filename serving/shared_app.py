@@ -11,6 +11,7 @@ import asyncio
 import time
 from pathlib import Path
 from typing import Annotated
+from weakref import WeakValueDictionary
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
@@ -60,40 +61,45 @@ class SharedReleases:
     def __init__(self, shared: SharedBase) -> None:
         self._shared = shared
         self._attached: dict[str, _Attached] = {}
-        # Those that are being attached or detached.
-        self._changing: set[str] = set()
+        # Held by what attaches or detaches a release: what is taken back while it is loaded must
+        # not be there later.
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def attach(self, package_sha256: str, body: bytes) -> ModelList:
         """Load a release; `Refusal` of status 409 where it cannot share this process."""
         order = _parse(package_sha256, body)
-        if package_sha256 in self._attached or package_sha256 in self._changing:
-            raise _conflict(
-                f"Release {package_sha256[:12]} is in this process already. Detach it first.",
-                "release_exists",
-            )
-        self._changing.add(package_sha256)
+        async with self._turn_of(package_sha256):
+            if package_sha256 in self._attached:
+                raise _conflict(
+                    f"Release {package_sha256[:12]} is in this process already. Detach it first.",
+                    "release_exists",
+                )
+            attached = await self._load(order)
+            self._attached[package_sha256] = attached
+        return attached.models
+
+    async def detach(self, package_sha256: str) -> None:
+        """Cancel a release's answers and give its memory back; `Refusal` where it is not here.
+
+        One that is being attached is waited for.
+        """
+        async with self._turn_of(package_sha256):
+            attached = self._attached.pop(package_sha256, None)
+            if attached is None:
+                raise gone_error()
+            await asyncio.to_thread(attached.engine.close)
+
+    def _turn_of(self, package_sha256: str) -> asyncio.Lock:
+        return self._turns.setdefault(package_sha256, asyncio.Lock())
+
+    async def _load(self, order: ReleaseOrder) -> _Attached:
         try:
             engine = await asyncio.to_thread(self._shared.attach, order)
-            attached = _Attached(engine)
-            self._attached[package_sha256] = attached
         except Refusal:
             raise
         except AssayError as error:
             raise _conflict(str(error), "release_not_shared") from error
-        finally:
-            self._changing.discard(package_sha256)
-        return attached.models
-
-    async def detach(self, package_sha256: str) -> None:
-        """Cancel a release's answers and give its memory back; `Refusal` where it is not here."""
-        attached = self._attached.pop(package_sha256, None)
-        if attached is None:
-            raise gone_error()
-        self._changing.add(package_sha256)
-        try:
-            await asyncio.to_thread(attached.engine.close)
-        finally:
-            self._changing.discard(package_sha256)
+        return _Attached(engine)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request to a release."""
