@@ -257,8 +257,11 @@ class Batch(Generic[SlotsT]):
         answer.fail()
 
     def _clear(self, row: Row) -> None:
-        """Leave nothing of a row in its slot: no mask would hide a NaN from a later one."""
         slot = self._rows.index(row)
+        self._clear_slot(slot)
+
+    def _clear_slot(self, slot: int) -> None:
+        """Leave nothing of a row there: no mask would hide a NaN from a later one."""
         self._slots.clear(slot)
         self._held[slot] = Held()
 
@@ -271,3 +274,5 @@ class Batch(Generic[SlotsT]):
         self._slots.copy(last, slot, moved.computed)
         self._rows[slot] = moved
         self._held[slot] = self._held[last].copy()
+        if not moved.is_checked:
+            self._clear_slot(last)

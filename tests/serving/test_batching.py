@@ -198,6 +198,37 @@ def test_a_prompt_that_nobody_reads_to_its_end_leaves_nothing_in_its_slot(
     assert failed == []
 
 
+def test_a_prompt_that_moves_while_it_is_read_leaves_nothing_in_its_first_slot(
+    served: Served,
+) -> None:
+    language = load_language_model(
+        served.base, served.base_folder, CHAT_TEMPLATE, "float32", None
+    )
+    opened = open_slots(language)
+    assert opened is not None
+    failed: list[RunningAnswer] = []
+    batch = Batch(*opened, language.encoder, lambda answer, _: failed.append(answer))
+    break_a_token(language)
+
+    def begin(*prompt: int) -> RunningAnswer:
+        request = GenerationRequest("tiny", prompt, NEW_TOKENS)
+        answer = RunningAnswer(request, lambda _: None, language.encoder)
+        batch.add(answer)
+        return answer
+
+    with torch.inference_mode():
+        first, moved = begin(5, 6), begin(*[BROKEN] * 200)
+        batch.advance(batch.write)
+        first.cancelled.set()
+        while len(batch):
+            batch.advance(batch.write)
+        answers = begin(7, *range(20, 60)), begin(5, 6)
+        while len(batch):
+            batch.advance(batch.write)
+    assert failed == [moved]
+    assert all(answer.is_over for answer in answers)
+
+
 def test_an_answer_that_is_cancelled_leaves_the_others_as_they_are(
     few: Engine, languages: dict[str, LanguageModel]
 ) -> None:
