@@ -49,6 +49,8 @@ class SharedProcess:
         # The model of each release that is in it, or on its way into it, by package.
         self._models: dict[str, str] = {}
         self._coming: dict[str, asyncio.Task[None]] = {}
+        # Those that it is to forget, and may still have.
+        self._going: set[str] = set()
         # A release that it did not forget is still in it, so that nobody else may come.
         self._is_blocked = False
         self._starting = starting
@@ -79,7 +81,8 @@ class SharedProcess:
         """Whether that release may come: no other one of its model is there."""
         if self.is_over or self._is_blocked:
             return False
-        is_there = contents.package_sha256 in self._models
+        package = contents.package_sha256
+        is_there = package in self._models or package in self._going
         return not is_there and contents.model not in self._models.values()
 
     @property
@@ -135,9 +138,11 @@ class SharedProcess:
             work = self.end(at_once=at_once)
         else:
             work = self._forget(package_sha256)
+        self._going.add(package_sha256)
         leaving = asyncio.create_task(work)
         self._leaving.add(leaving)
         leaving.add_done_callback(self._leaving.discard)
+        leaving.add_done_callback(lambda _: self._going.discard(package_sha256))
         # Shielded: a release that is not wanted leaves, whoever waits for that.
         await asyncio.shield(leaving)
 

@@ -259,6 +259,25 @@ def test_a_process_that_does_not_forget_a_release_takes_no_other(
     run(tmp_path, case)
 
 
+def test_a_release_comes_back_once_its_process_forgot_it(tmp_path: Path) -> None:
+    async def case(processes: Processes, answers: Answers) -> None:
+        take = processes.shared.take
+        stays, goes = await asyncio.gather(*(take(processes.order(n)) for n in "ab"))
+        answers.may_answer.clear()
+        answers.is_asked.clear()
+        going = asyncio.create_task(goes.stop())
+        await answers.is_asked.wait()
+        # The process would say that it is there, which is no reason to be alone for good.
+        assert not processes.shared.has_room(contents_of("b"), ENGINE)
+        assert processes.shared.has_room(contents_of("c"), ENGINE)
+        answers.may_answer.set()
+        await going
+        again = await take(processes.order("b"))
+        assert again.pid == stays.pid
+
+    run(tmp_path, case)
+
+
 def test_everyone_hears_that_the_process_ended(tmp_path: Path) -> None:
     async def case(processes: Processes, _: Answers) -> None:
         take = processes.shared.take
