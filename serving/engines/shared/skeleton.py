@@ -6,6 +6,7 @@ nothing in the one that answers.
 """
 
 import copy
+import threading
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -32,6 +33,9 @@ class Skeleton:
         for buffer in model.buffers():
             hollow[id(buffer)] = _shell(buffer)
         self._model = copy.deepcopy(model, hollow)
+        # Which warnings are errors holds for all threads: of two readers, the one that ends first
+        # would have those of the other one pass.
+        self._reading = threading.Lock()
 
     def read(self, folder: Path) -> Adapter:
         """The matrices of an adapter that was checked, by the name of their layer in the base.
@@ -62,7 +66,7 @@ class Skeleton:
         # One of its own: peft exchanges modules of the model that it is given.
         shells = (*self._model.parameters(), *self._model.buffers())
         model = copy.deepcopy(self._model, {id(shell): shell for shell in shells})
-        with warnings.catch_warnings():
+        with self._reading, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             # A matrix that the file lacks would stay as peft drew it.
             warnings.filterwarnings("error", "Found missing adapter keys")
