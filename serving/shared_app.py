@@ -9,6 +9,7 @@ Only the endpoint that owns the process asks it (`serving.owner`).
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 from weakref import WeakValueDictionary
@@ -64,6 +65,10 @@ class SharedReleases:
         # Held by what attaches or detaches a release: what is taken back while it is loaded must
         # not be there later.
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        # Threads of their own: requests of others need those that all of asyncio has. One loads at
+        # a time, and what leaves does not wait for that.
+        self._coming = ThreadPoolExecutor(1, "attaching")
+        self._leaving = ThreadPoolExecutor(1, "detaching")
 
     async def attach(self, package_sha256: str, body: bytes) -> ModelList:
         """Load a release; `Refusal` of status 409 where it cannot share this process."""
@@ -87,14 +92,18 @@ class SharedReleases:
             attached = self._attached.pop(package_sha256, None)
             if attached is None:
                 raise gone_error()
-            await asyncio.to_thread(attached.engine.close)
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._leaving, attached.engine.close)
 
     def _turn_of(self, package_sha256: str) -> asyncio.Lock:
         return self._turns.setdefault(package_sha256, asyncio.Lock())
 
     async def _load(self, order: ReleaseOrder) -> _Attached:
+        loop = asyncio.get_running_loop()
         try:
-            engine = await asyncio.to_thread(self._shared.attach, order)
+            engine = await loop.run_in_executor(
+                self._coming, self._shared.attach, order
+            )
         except Refusal:
             raise
         except AssayError as error:

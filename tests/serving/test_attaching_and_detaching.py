@@ -119,3 +119,22 @@ def test_of_two_orders_at_once_one_is_followed(site: Site) -> None:
         await site.detach()
 
     run(case)
+
+
+def test_releases_that_are_loaded_take_no_thread_from_requests(site: Site) -> None:
+    async def case() -> None:
+        # More than asyncio has threads on any machine.
+        shas = [f"{number:064x}" for number in range(33)]
+        coming = [
+            asyncio.create_task(site.releases.attach(sha, site.body)) for sha in shas
+        ]
+        await site.wait_until_loading()
+        assert await asyncio.to_thread(site.base.may_load.is_set) is False
+        for each in coming[1:]:
+            each.cancel()
+        site.base.may_load.set()
+        first, *_ = await asyncio.gather(*coming, return_exceptions=True)
+        assert isinstance(first, Refusal)
+        assert "is not package" in str(first)
+
+    run(case)
