@@ -33,7 +33,7 @@ from serving.paths import (
     FINGERPRINT_HEADER,
     PROMPT_TOKENS_HEADER,
 )
-from serving.plans import Plan, Planner
+from serving.plans import Plan, Planner, Turns
 from serving.refusal import Refusal, internal_error, not_ready_error
 from serving.request_body import check_name, read_body
 
@@ -41,11 +41,14 @@ from serving.request_body import check_name, read_body
 READ = ["GET", "HEAD"]
 
 
-def create_app(engine: Engine) -> FastAPI:
-    """The HTTP interface of a loaded engine. Its routes raise `Refusal`, which clients see."""
+def create_app(engine: Engine, turns: Turns | None = None) -> FastAPI:
+    """The HTTP interface of a loaded engine. Its routes raise `Refusal`, which clients see.
+
+    `turns` are those of its process, where that has several.
+    """
     app = create_bare_app()
     started = int(time.time())
-    planner = Planner(engine)
+    planner = Planner(engine, turns or Turns.of(engine))
     add_error_handlers(app)
 
     @app.api_route("/healthz", methods=READ)

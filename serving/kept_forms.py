@@ -7,8 +7,9 @@ What is costly may take seconds, in a process of its own, so that few of them ma
 
 import asyncio
 from collections import OrderedDict
+from typing import Protocol
 
-from serving.engines import Engine, Form
+from serving.engines import Form
 from serving.engines.grammar_trial import needs_trial
 from serving.refusal import overloaded_error
 
@@ -18,10 +19,18 @@ _MOST_KEPT = 32
 _MOST_COSTLY = 8
 
 
+class MakesForms(Protocol):
+    """An engine, as far as forms are concerned."""
+
+    def json_form(self, schema: str) -> Form:
+        """What holds answers to a JSON Schema; `Refusal` where they cannot be held to it."""
+        ...
+
+
 class KeptForms:
     """The forms of one engine, the least recently used one first."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: MakesForms) -> None:
         self._engine = engine
         self._kept: OrderedDict[str, Form] = OrderedDict()
         # One at a time of each kind: many large ones at once would take all the threads.

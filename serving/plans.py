@@ -1,13 +1,15 @@
 """What an engine is to do for a request, checked against its context before it does anything."""
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 from serving.engines import Engine, Form, GenerationRequest
 from serving.forms.chat import ChatForm
 from serving.forms.common import AnswerForm, AnswerMetadata
 from serving.forms.completion import CompletionForm, CompletionOptions
-from serving.kept_forms import KeptForms
+from serving.kept_forms import KeptForms, MakesForms
 from serving.openai_schema.chat import ChatRequest
 from serving.openai_schema.completions import CompletionRequest
 from serving.prompts import EncodedPrompt, PromptEncoder
@@ -25,13 +27,26 @@ class Plan:
     form: AnswerForm
 
 
+@dataclass(frozen=True)
+class Turns:
+    """What all releases of a process do one after the other: short requests find a thread."""
+
+    forms: KeptForms
+    long_prompt: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @classmethod
+    def of(cls, engine: MakesForms) -> Self:
+        """Those of an engine, and of all that are asked through it."""
+        return cls(KeptForms(engine))
+
+
 class Planner:
     """Plans the answers of one engine."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, turns: Turns) -> None:
         self._engine = engine
-        self._encoder = PromptEncoder(engine)
-        self._forms = KeptForms(engine)
+        self._encoder = PromptEncoder(engine, turns.long_prompt)
+        self._forms = turns.forms
 
     async def plan_chat(self, chat: ChatRequest) -> Plan:
         """Answers to a conversation; `Refusal` where they do not fit into the context."""

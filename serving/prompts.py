@@ -28,9 +28,9 @@ class EncodedPrompt:
 class PromptEncoder:
     """Encodes for one engine. Long prompts one at a time, so that short ones find a thread."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, long_prompt: asyncio.Lock) -> None:
         self._engine = engine
-        self._long_prompt = asyncio.Lock()
+        self._long_prompt = long_prompt
 
     async def encode(self, messages: Sequence[Message], model: str) -> list[int]:
         """As the engine's own `prompt_ids`."""

@@ -34,6 +34,7 @@ from serving.engines.shared.engine import ReleaseEngine, gone_error
 from serving.load_shared import ReleaseOrder, SharedBase
 from serving.openai_schema.models import ModelList
 from serving.paths import RELEASES
+from serving.plans import Turns
 from serving.refusal import Refusal, not_ready_error
 from serving.request_body import read_body
 
@@ -50,9 +51,9 @@ class AttachRequest(Value):
 class _Attached:
     """A release that answers."""
 
-    def __init__(self, engine: ReleaseEngine) -> None:
+    def __init__(self, engine: ReleaseEngine, turns: Turns) -> None:
         self.engine = engine
-        self.app = create_app(engine)
+        self.app = create_app(engine, turns)
         self.models = list_models(engine, int(time.time()))
 
 
@@ -65,6 +66,7 @@ class SharedReleases:
         # Held by what attaches or detaches a release: what is taken back while it is loaded must
         # not be there later.
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._of_requests = Turns.of(shared.engine)
         # Threads of their own: requests of others need those that all of asyncio has. One loads at
         # a time, and what leaves does not wait for that.
         self._coming = ThreadPoolExecutor(1, "attaching")
@@ -108,7 +110,7 @@ class SharedReleases:
             raise
         except AssayError as error:
             raise _conflict(str(error), "release_not_shared") from error
-        return _Attached(engine)
+        return _Attached(engine, self._of_requests)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request to a release."""

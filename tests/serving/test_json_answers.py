@@ -5,6 +5,7 @@ import json
 import sys
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, cast
 
@@ -28,6 +29,8 @@ from serving.engines.json_form import JsonForms
 from serving.engines.running_answer import RunningAnswer
 from serving.engines.transformers import TransformersEngine
 from serving.kept_forms import KeptForms
+from serving.openai_schema.chat import parse_request
+from serving.plans import Planner, Turns
 from serving.refusal import Refusal
 from tests.support.listening import Listener
 from tests.support.running_engine import Served
@@ -339,11 +342,13 @@ class SlowLibrary:
     """An engine whose costly schemas take until they are let go."""
 
     def __init__(self, engine: Engine) -> None:
+        self.is_asked = threading.Event()
         self.go = threading.Event()
         self.made: list[str] = []
         self._engine = engine
 
     def json_form(self, schema: str) -> Form:
+        self.is_asked.set()
         if "pattern" in schema:
             assert self.go.wait(SECONDS_AT_MOST)
         self.made.append(schema)
@@ -378,6 +383,36 @@ def test_schemas_that_take_long_hold_up_each_other_alone_and_not_without_end(
 
     asyncio.run(ask())
     assert slow.made == ["{}", '{"const": 1}', *costly]
+
+
+def test_releases_of_one_process_wait_for_each_other_with_what_takes_long(
+    engine: Engine,
+) -> None:
+    slow = SlowLibrary(engine)
+    chats = []
+    for number in range(6):
+        schema = {"name": "it", "schema": {"pattern": f"a{number}"}}
+        form = {"type": "json_schema", "json_schema": schema}
+        message = {"role": "user", "content": "hello"}
+        fields = {"model": "tuned", "messages": [message], "response_format": form}
+        chats.append(parse_request(json.dumps(fields).encode()))
+
+    async def ask() -> None:
+        # As many as there may be, on the smallest machine.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(6))
+        turns = Turns.of(slow)
+        planning = [
+            asyncio.create_task(Planner(engine, turns).plan_chat(chat))
+            for chat in chats
+        ]
+        await asyncio.to_thread(slow.is_asked.wait, SECONDS_AT_MOST)
+        plain = chats[0].model_copy(update={"response_format": None})
+        assert await Planner(engine, turns).plan_chat(plain)
+        assert not slow.go.is_set()
+        slow.go.set()
+        await asyncio.gather(*planning)
+
+    asyncio.run(ask())
 
 
 def test_a_schema_that_was_refused_is_no_trouble_to_the_next_one(

@@ -55,7 +55,7 @@ class SharedEngine:
         """`open_runner` is given what is set once the engine closes."""
         self.encoder = encoder
         self.context_tokens = context_tokens
-        self.json_forms = JsonForms(encoder)
+        self._json_forms = JsonForms(encoder)
         self._places = places
         closing = threading.Event()
         self._runner = open_runner(closing)
@@ -91,6 +91,10 @@ class SharedEngine:
         """Give an adapter's memory back. Its answers are over already, or cancelled."""
         with self._changing:
             self._exchange(self._places.stack.without(number))
+
+    def json_form(self, schema: str) -> Form:
+        """What holds answers to a JSON Schema; `Refusal` where they cannot be held to it."""
+        return self._json_forms.compile(schema)
 
     def submit(self, answer: RunningAnswer) -> Cancel:
         """Queue an answer; the returned function cancels it."""
@@ -138,7 +142,7 @@ class ReleaseEngine:
 
     def json_form(self, schema: str) -> Form:
         """What holds answers to a JSON Schema; `Refusal` where they cannot be held to it."""
-        return self._shared.json_forms.compile(schema)
+        return self._shared.json_form(schema)
 
     def submit(self, request: GenerationRequest, deliver: Deliver) -> Cancel:
         """Queue a request; the returned function cancels it, queued or running.
