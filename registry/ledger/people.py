@@ -22,6 +22,8 @@ from registry.ledger.state import (
     RecordedApproval,
     RecordedReview,
     RecordedWish,
+    RecordedWithdrawal,
+    registration_key,
 )
 from registry.ledger.steps import illegal, with_model
 
@@ -156,7 +158,7 @@ def _without_model_ratings(review: RecordedReview, key_id: str) -> RecordedRevie
 def approval_withdrawn(
     ledger_state: LedgerState, entry: Entry, body: ApprovalWithdrawn
 ) -> LedgerState:
-    """Drop what the same person approved of that version."""
+    """Drop what the same person approved of that version, and remember that it was dropped."""
     kept = []
     for approval in ledger_state.approvals:
         is_of_version = approval.version == body.version
@@ -169,7 +171,11 @@ def approval_withdrawn(
             entry,
             f"{body.by} has not approved version {body.version} of {body.model}",
         )
-    return ledger_state.model_copy(update={"approvals": tuple(kept)})
+    withdrawal = RecordedWithdrawal(generation=entry.generation, by=body.by)
+    key = registration_key(body.model, body.version)
+    withdrawals = {**ledger_state.withdrawals, key: withdrawal}
+    changes = {"approvals": tuple(kept), "withdrawals": withdrawals}
+    return ledger_state.model_copy(update=changes)
 
 
 def _is_same_person(approval: RecordedApproval, body: ApprovalWithdrawn) -> bool:

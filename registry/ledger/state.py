@@ -74,6 +74,13 @@ class RecordedApproval(Value):
     key_id: str = ""
 
 
+class RecordedWithdrawal(Value):
+    """A person took back what that person had approved of a version."""
+
+    generation: int
+    by: str
+
+
 class RecordedModelRating(Value):
     """A language model rated the items of a review."""
 
@@ -255,6 +262,8 @@ class LedgerState(Value):
     waivers: tuple[Waiver, ...] = ()
     approvals: tuple[RecordedApproval, ...] = ()
     """In the order in which they were given, without those that were withdrawn."""
+    withdrawals: dict[str, RecordedWithdrawal] = Field(default_factory=dict)
+    """By model and version, the last of each, also where it was approved again."""
     confirmations: tuple[RecordedConfirmation, ...] = ()
     """In the order in which their blocks were opened."""
     reviews: tuple[RecordedReview, ...] = ()
@@ -330,6 +339,6 @@ class LedgerState(Value):
 
 
 def registration_key(model: str, version: str) -> str:
-    """The key of a version in `LedgerState.registrations`: `letters 3`."""
+    """The key of a version in the fields of `LedgerState`: `letters 3`."""
     # Names hold no space and numbers hold only digits, so no two versions share a key.
     return f"{model} {version}"

@@ -290,8 +290,7 @@ def next_entry(
     follows = endpoint_state.head == ledger_state.head
     if model_state.pending is not None:
         pending = model_state.pending
-        ledger = stall.context.ledger
-        withdrawal = find_withdrawal(ledger, pending.release, pending.judged)
+        withdrawal = find_withdrawal(ledger_state, pending.release, pending.judged)
         if withdrawal:
             return _abort(pending, withdrawal, stall.context)
         wish = stops(ledger_state, model, model_state.pending)

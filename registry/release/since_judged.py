@@ -15,7 +15,7 @@ from registry.ledger.entries import (
     ReviewOpened,
 )
 from registry.ledger.ledger import Ledger
-from registry.ledger.state import LedgerState
+from registry.ledger.state import LedgerState, registration_key
 
 
 def check_nothing_was_said(
@@ -31,15 +31,23 @@ def check_nothing_was_said(
             )
 
 
-def find_withdrawal(ledger: Ledger, release: Release, since: int) -> str:
+def find_withdrawal(ledger_state: LedgerState, release: Release, since: int) -> str:
     """Why the verdict of that entry holds no more while its release is on its way; empty: it does.
 
-    Reviews go on meanwhile, and count for what is judged later.
+    By the state, in which every entry is verified: a canary is looked at ten times a second, for
+    days. Reviews go on meanwhile, and count for what is judged later.
     """
-    for entry in ledger.iterate_entries(after=since):
-        said = _describe_withdrawal(entry.body, release)
-        if said:
-            return f"{said} (entry {entry.generation})"
+    taken_back = ledger_state.withdrawals.get(
+        registration_key(release.model, release.version)
+    )
+    if taken_back is not None and taken_back.generation > since:
+        said = _describe_taken_back(taken_back.by)
+        return f"{said} (entry {taken_back.generation})"
+    for key_id, revoked in ledger_state.revoked_keys.items():
+        stolen_at = revoked.compromised_at
+        if stolen_at is not None and stolen_at > since:
+            said = _describe_stolen(key_id)
+            return f"{said} (entry {stolen_at})"
     return ""
 
 
@@ -60,19 +68,22 @@ def check_serves_as_before(
 
 def _describe(body: Body, version: Judged | Release) -> str:
     """What an entry says of the version; empty where it is no matter of it."""
+    # What a stolen key signed, approvals among it, is dropped from then on.
+    if isinstance(body, KeyRevoked) and body.is_compromised:
+        return _describe_stolen(body.key_id)
+    if isinstance(body, ApprovalWithdrawn):
+        is_about_it = body.model == version.model and body.version == version.version
+        return _describe_taken_back(body.by) if is_about_it else ""
     # Reviews are of bytes, whichever number these have.
     if isinstance(body, ReviewOpened | Rated | ModelRated):
         is_about_it = body.package_sha256 == version.package_sha256
         return f"{body.by} entered a review of it" if is_about_it else ""
-    return _describe_withdrawal(body, version)
-
-
-def _describe_withdrawal(body: Body, version: Judged | Release) -> str:
-    """What an entry takes away from the version's verdict; empty where that is nothing."""
-    # What a stolen key signed, approvals among it, is dropped from then on.
-    if isinstance(body, KeyRevoked) and body.is_compromised:
-        return f"key {body.key_id[:12]} was revoked as compromised"
-    if isinstance(body, ApprovalWithdrawn):
-        is_about_it = body.model == version.model and body.version == version.version
-        return f"{body.by} took an approval of it back" if is_about_it else ""
     return ""
+
+
+def _describe_stolen(key_id: str) -> str:
+    return f"key {key_id[:12]} was revoked as compromised"
+
+
+def _describe_taken_back(by: str) -> str:
+    return f"{by} took an approval of it back"

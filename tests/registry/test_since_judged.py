@@ -114,13 +114,49 @@ def test_an_approval_that_is_taken_back_ends_a_release_on_its_way(
     write(ledger, opened("1"))
     pending = ledger.state().model(MODEL).pending
     assert pending is not None
-    assert find_withdrawal(ledger, pending.release, pending.judged) == ""
+    assert find_withdrawal(ledger.state(), pending.release, pending.judged) == ""
     last = ledger.state().head.generation
     take_back(ledger, "1")
     drive_release(MODEL, context)
     fact = rf"manager took an approval of it back \(entry {last + 1}\)"
     with pytest.raises(ReleaseError, match=fact):
         find_outcome(ledger, MODEL, began)
+
+
+def withdrawal_of(ledger: Ledger, since: int, model: str = MODEL) -> str:
+    release = begun(1).release.model_copy(update={"model": model})
+    return find_withdrawal(ledger.state(), release, since)
+
+
+def test_an_approval_that_is_given_again_is_a_matter_of_the_next_verdict(
+    ledger: Ledger,
+) -> None:
+    take_back(ledger, "1")
+    at = ledger.state().head.generation
+    approve(Target(MODEL, "1"), MANAGER, DEFAULT, ledger)
+    assert withdrawal_of(ledger, at - 1) == (
+        f"manager took an approval of it back (entry {at})"
+    )
+    # The verdict came behind it.
+    assert withdrawal_of(ledger, at) == ""
+    assert withdrawal_of(ledger, at - 1, model="other") == ""
+    take_back(ledger, "1")
+    assert withdrawal_of(ledger, at).endswith(f"(entry {at + 2})")
+
+
+def test_a_key_that_is_known_to_be_stolen_later_ends_a_release_on_its_way(
+    ledger: Ledger,
+) -> None:
+    judge(ledger)
+    since = ledger.state().head.generation
+    (key,) = [key for key in ledger.state().keys if key.role == "admission"]
+    revoked = KeyRevoked(by="ann", reason_sha256=WHY, key_id=key.key_id)
+    write(ledger, revoked)
+    assert withdrawal_of(ledger, since) == ""
+    at = write(ledger, revoked.model_copy(update={"is_compromised": True}))
+    fact = f"key {key.key_id[:12]} was revoked as compromised (entry {at})"
+    assert withdrawal_of(ledger, at - 1) == fact
+    assert withdrawal_of(ledger, at) == ""
 
 
 def test_a_brake_that_is_pulled_while_a_version_is_judged_is_not_undone_by_its_release(
