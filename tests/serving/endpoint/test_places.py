@@ -72,6 +72,24 @@ def test_what_did_not_work_is_given_up_one_after_the_other() -> None:
     assert seen == [FAST_SHARED, FAST, SHARED]
 
 
+@pytest.mark.parametrize(
+    ("wanted", "place", "better"),
+    [
+        (Place("vllm"), Place("vllm"), Place("vllm")),
+        # Also where its process says by itself that another engine answers.
+        (Place("vllm"), OWN, None),
+        # It was not to begin there, and is tried yet.
+        (OWN, OWN, Place("vllm")),
+    ],
+)
+def test_what_another_engine_stood_in_for_takes_nothing_over(
+    wanted: Place, place: Place, better: Place | None
+) -> None:
+    places = choice_of(EngineChoice("vllm", "vllm"))
+    places.note_stand_in(wanted, place)
+    assert places.better_than(OWN, may_share=False) == better
+
+
 def test_a_release_that_is_refused_shares_with_no_engine(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
