@@ -40,6 +40,14 @@ class EngineStarts:
                 self._places.note_end(self._place)
             raise ServingError(f"it was not ready within {limit:.0f} s") from None
 
+    def first_place(self, need: Need) -> Place:
+        """Where it is to be loaded next."""
+
+        def has_room(place: Place) -> bool:
+            return self._context.shared.has_room(need.contents, place.engine)
+
+        return self._places.first(may_share=need.may_share, has_room=has_room)
+
     def note(self, loaded: LoadedEngine) -> None:
         """It answers there: it was asked what it is asked once."""
         self._shown.add(loaded.place)
@@ -68,7 +76,7 @@ class EngineStarts:
 
     async def _load(self, need: Need) -> LoadedEngine:
         scored = need.recorded.release.spec.engine
-        place = first = self._first_place(need)
+        place = first = self.first_place(need)
         while True:
             self._place = place
             was_shown = place in self._shown
@@ -84,9 +92,3 @@ class EngineStarts:
             else:
                 self._places.note_stand_in(first, loaded.place)
                 return loaded
-
-    def _first_place(self, need: Need) -> Place:
-        def has_room(place: Place) -> bool:
-            return self._context.shared.has_room(need.contents, place.engine)
-
-        return self._places.first(may_share=need.may_share, has_room=has_room)

@@ -220,7 +220,7 @@ class Fleet:
         engine = self._engines.get(serving.key)
         if plan is None or plan.baseline or engine is None:
             return ""
-        return engine.loaded_spec.engine
+        return engine.compute_engine
 
     def _update_lanes(self) -> None:
         """Build the table again, then retire the engines that no name and no model needs."""

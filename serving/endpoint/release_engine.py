@@ -113,6 +113,16 @@ class ReleaseEngine:
         return self.is_ready or self.is_asleep
 
     @property
+    def compute_engine(self) -> str:
+        """What computes its answers, or will once a process of its own runs again."""
+        leftover = self._starts.leftover
+        if leftover is not None:
+            return leftover.engine
+        if self.is_ready:
+            return self.loaded_spec.engine
+        return self._starts.first_place(self.need).engine
+
+    @property
     def requests(self) -> int:
         """How many it is answering."""
         return self._requests.number

@@ -1,7 +1,9 @@
 """OpenVINO takes over what transformers serves: later, unnoticed, and only where it may."""
 
+import asyncio
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,9 +16,19 @@ from core.errors import ServingError
 from core.settings import Settings
 from pipelines.values.canary import CanaryPlan
 from registry.ledger.entries import Frozen
+from registry.ledger.state import RecordedRelease
 from registry.release.known_answers import read_known_answers, write_known_answers
 from serving.endpoint.engine_choice import EngineChoice, choose_engines
-from serving.endpoint.engine_record import read_records, write_record
+from serving.endpoint.engine_record import (
+    EngineContents,
+    EngineRecord,
+    read_records,
+    write_record,
+)
+from serving.endpoint.limits import Limits
+from serving.endpoint.loading import EngineContext
+from serving.endpoint.need import Need
+from serving.endpoint.release_engine import EngineStart, ReleaseEngine
 from serving.endpoint.take_over import describe_lack
 from tests.support.endpoint_system import (
     AllowedFingerprints,
@@ -26,6 +38,7 @@ from tests.support.endpoint_system import (
     endpoint,
     record_of,
 )
+from tests.support.fake_endpoint import release_of
 from tests.support.in_int8 import score_in_int8
 from tests.support.processes import words_of
 from tests.support.waiting import wait_until
@@ -253,6 +266,58 @@ def test_a_canary_compares_processes_of_one_engine(
         assert (of_candidate, engines) == (SCORING, [FAST, SCORING, SCORING])
     else:
         assert (of_candidate, engines) == (FAST, [FAST, FAST])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("wanted")
+def test_a_canary_that_wakes_what_serves_compares_it_as_it_wakes(home: Home) -> None:
+    home.switch(home.begin("1"))
+    with endpoint(home, "--seconds-until-unloaded", "5") as running:
+
+        def is_taken_over() -> bool:
+            # Whoever asks keeps it awake.
+            return running.ask().is_success and running.computed_by() == FAST
+
+        wait_until(is_taken_over, said=running.log.read_text)
+        wait_until(lambda: not running.engines(), said=running.log.read_text)
+        home.begin("2", canary=CanaryPlan(weights=(50,), baseline=False))
+        home.wait(lambda _: len(read_records(home.path)) == 2)
+        engines = {record.engine for record in read_records(home.path)}
+    assert engines == {SCORING}
+
+
+def test_what_will_compute_is_known_of_an_engine_that_sleeps_or_is_adopted() -> None:
+    choice = EngineChoice("vllm", "vllm")
+    context = EngineContext(Path("nowhere"), Limits(), lambda: None, choice=choice)
+    recorded = RecordedRelease(
+        begun=2,
+        release=release_of("1"),
+        judged=1,
+        by="ann",
+        reason_sha256="0" * 64,
+        at=datetime.now(UTC),
+    )
+    contents = EngineContents.of(recorded.release, with_adapter=True)
+    record = EngineRecord(
+        pid=0, started="", port=1, token="token", loaded=contents, engine=FAST
+    )
+    left = EngineStart(leftover=record)
+
+    async def look() -> list[str]:
+        made = ReleaseEngine(Need(recorded), context)
+        adopting = ReleaseEngine(Need(recorded), context, left)
+        seen = [made.compute_engine, adopting.compute_engine]
+        made.loaded_spec = recorded.release.spec.in_engine("vllm", "1")
+        made.state, made.port = "ready", 1
+        made.update(made.need)
+        seen.append(made.compute_engine)
+        made.state, made.port = "asleep", 0
+        seen.append(made.compute_engine)
+        for each in (made, adopting):
+            each._keeping.cancel()
+        return seen
+
+    assert asyncio.run(look()) == ["vllm", FAST, "vllm", SCORING]
 
 
 @pytest.mark.ci
