@@ -48,7 +48,12 @@ def create_app(engine: Engine, turns: Turns | None = None) -> FastAPI:
     """
     app = create_bare_app()
     started = int(time.time())
-    planner = Planner(engine, turns or Turns.of(engine))
+    if turns is None:
+        turns = Turns.of(engine)
+    planner = Planner(
+        engine,
+        turns,
+    )
     add_error_handlers(app)
 
     @app.api_route("/healthz", methods=READ)

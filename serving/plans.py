@@ -37,7 +37,8 @@ class Turns:
     @classmethod
     def of(cls, engine: MakesForms) -> Self:
         """Those of an engine, and of all that are asked through it."""
-        return cls(KeptForms(engine))
+        forms = KeptForms(engine)
+        return cls(forms)
 
 
 class Planner:

@@ -95,7 +95,10 @@ class SharedReleases:
             if attached is None:
                 raise gone_error()
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._leaving, attached.engine.close)
+            await loop.run_in_executor(
+                self._leaving,
+                attached.engine.close,
+            )
 
     def _turn_of(self, package_sha256: str) -> asyncio.Lock:
         return self._turns.setdefault(package_sha256, asyncio.Lock())
@@ -104,13 +107,18 @@ class SharedReleases:
         loop = asyncio.get_running_loop()
         try:
             engine = await loop.run_in_executor(
-                self._coming, self._shared.attach, order
+                self._coming,
+                self._shared.attach,
+                order,
             )
         except Refusal:
             raise
         except AssayError as error:
             raise _conflict(str(error), "release_not_shared") from error
-        return _Attached(engine, self._of_requests)
+        return _Attached(
+            engine,
+            self._of_requests,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request to a release."""
