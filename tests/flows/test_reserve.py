@@ -103,10 +103,11 @@ def test_the_gate_before_release_sees_the_confirmation_in_the_ledger(
 def test_a_package_whose_confirmation_was_edited_does_not_follow_from_its_evidence(
     sealed: Sealed, tmp_path: Path
 ) -> None:
-    version = sealed.checkout.versions()[0]
-    package = sealed.checkout.home / "packages"
-    (folder,) = [each for each in package.iterdir() if each.is_dir()]
-    assert version is not None
+    # It fetches the package.
+    judged = invoke(sealed.checkout, "gate", "judge", f"models:/{MODEL}/1")
+    packages = sealed.checkout.home / "packages"
+    assert packages.is_dir(), judged.out + judged.err
+    (folder,) = [each for each in packages.iterdir() if each.is_dir()]
     whole = recompute(folder, project=sealed.checkout.root)
     assert whole.differences == ()
     edited = tmp_path / "edited"

@@ -101,8 +101,9 @@ class Form:
             "//*[contains(text(),'Something went wrong')]/following::button[1]",
         )
         if refusals:
-            # The notice is closed first, so that it is not read twice.
-            refusals[0].click()
+            # The notice is closed first, so that it is not read twice. By the page itself: while
+            # it comes and goes it takes no click.
+            self.browser.execute_script("arguments[0].click()", refusals[0])
             self.submit()
         return False
 
