@@ -6,7 +6,7 @@ The endpoint's own app (`serving.endpoint.routes`) shares the names of routes an
 import time
 from collections.abc import Awaitable
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
@@ -55,16 +55,7 @@ def create_app(engine: Engine, turns: Turns | None = None) -> FastAPI:
         turns,
     )
     add_error_handlers(app)
-
-    @app.api_route("/healthz", methods=READ)
-    async def healthz() -> dict[str, str]:
-        return {"status": "ok"}
-
-    @app.api_route("/readyz", methods=READ)
-    async def readyz() -> dict[str, str]:
-        if not engine.is_ready:
-            raise not_ready_error()
-        return {"status": "ready"}
+    add_health_routes(app, engine)
 
     @app.api_route("/v1/models", methods=READ)
     async def models() -> ModelList:
@@ -103,6 +94,28 @@ def create_app(engine: Engine, turns: Turns | None = None) -> FastAPI:
 
     add_document(app)
     return app
+
+
+class Answering(Protocol):
+    """What is ready at times, and not at others."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests are being answered."""
+
+
+def add_health_routes(app: FastAPI, engine: Answering) -> None:
+    """Have an app say that its process runs, and whether it answers."""
+
+    @app.api_route("/healthz", methods=READ)
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.api_route("/readyz", methods=READ)
+    async def readyz() -> dict[str, str]:
+        if not engine.is_ready:
+            raise not_ready_error()
+        return {"status": "ready"}
 
 
 def add_document(app: FastAPI) -> None:

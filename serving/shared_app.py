@@ -24,8 +24,8 @@ from core.errors import AssayError
 from core.value import Value, first_problem
 from serving.answer import error_response
 from serving.app import (
-    READ,
     add_error_handlers,
+    add_health_routes,
     create_app,
     create_bare_app,
     list_models,
@@ -35,7 +35,7 @@ from serving.load_shared import ReleaseOrder, SharedBase
 from serving.openai_schema.models import ModelList
 from serving.paths import RELEASES
 from serving.plans import Turns
-from serving.refusal import Refusal, not_ready_error
+from serving.refusal import Refusal
 from serving.request_body import read_body
 
 
@@ -135,16 +135,7 @@ def create_shared_app(shared: SharedBase) -> FastAPI:
     app = create_bare_app()
     releases = SharedReleases(shared)
     add_error_handlers(app)
-
-    @app.api_route("/healthz", methods=READ)
-    async def healthz() -> dict[str, str]:
-        return {"status": "ok"}
-
-    @app.api_route("/readyz", methods=READ)
-    async def readyz() -> dict[str, str]:
-        if not shared.engine.is_ready:
-            raise not_ready_error()
-        return {"status": "ready"}
+    add_health_routes(app, shared.engine)
 
     @app.put(f"{RELEASES}/{{package_sha256}}")
     async def attach(package_sha256: str, request: Request) -> ModelList:

@@ -13,7 +13,6 @@ import torch
 from core.errors import ServingError
 from pipelines.models.language_model import (
     LanguageModel,
-    generate,
     load_language_model,
 )
 from pipelines.models.rounded import to_int8
@@ -28,9 +27,9 @@ from serving.load import load_engine
 from tests.support.in_int8 import score_in_int8
 from tests.support.listening import Listener
 from tests.support.running_engine import Served
+from tests.support.texts_alone import NEW_TOKENS, texts_alone
 from tests.support.tiny import CHAT_TEMPLATE, pack
 
-NEW_TOKENS = 10
 LAYERS, LINEAR = 2, 7
 """Of the tiny base, whose head is one linear layer more."""
 
@@ -45,17 +44,6 @@ def prompts() -> list[tuple[int, ...]]:
     dice = random.Random(8)
     lengths = (1, 4, 17, 33, 60, 2, 90, 12)
     return [tuple(dice.choices(range(3, 250), k=length)) for length in lengths]
-
-
-def answers(language: LanguageModel, asked: Sequence[tuple[int, ...]]) -> list[str]:
-    """What scoring would have answered, one prompt at a time."""
-    texts = []
-    for prompt in asked:
-        (answer,) = generate(
-            language, [prompt], max_new_tokens=NEW_TOKENS, batch_size=1
-        )
-        texts.append(language.encoder.decode(answer.ids))
-    return texts
 
 
 def served_answers(
@@ -85,8 +73,8 @@ def test_an_engine_answers_what_was_scored_in_int8(in_int8: Served, kind: str) -
     engine = load_engine(config)
     try:
         for model, adapter in adapters.items():
-            expected = answers(load(in_int8, "int8", adapter), asked)
-            in_float32 = answers(load(in_int8, "float32", adapter), asked)
+            expected = texts_alone(load(in_int8, "int8", adapter), asked)
+            in_float32 = texts_alone(load(in_int8, "float32", adapter), asked)
             # Rounding changes no answer of the base here, and some of the adapter's.
             assert (expected == in_float32) == (adapter is None)
             assert served_answers(engine, model, asked) == expected
