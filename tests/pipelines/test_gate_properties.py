@@ -81,9 +81,21 @@ def is_good_enough(found: Comparison, policy: Policy) -> bool:
     # The anchor need not be beaten: nobody may lose the smallest effect against it.
     if found.against == "anchor":
         return is_enough and found.low > -gates.smallest_effect
+    # The control only shows that answers belong to their prompts.
+    if found.against == OTHERS:
+        return is_enough and found.low > 0
     return is_enough and found.low > 0 and found.difference >= gates.smallest_effect
 
 
+# A control that is better, and by less than an effect that is worth a release.
+@example(
+    bounds=[(1.0, 1.0), *[(1.0, 3.0)] * (len(PAIRS) - 1)],
+    clusters=20,
+    missing=None,
+    moved=1.0,
+    dev=(1.0, 0.0),
+    gap=[0.0, 0.0],
+)
 # A perplexity that is missing, though both sides count the same tokens: bits per byte must not
 # stand in for it.
 @example(
