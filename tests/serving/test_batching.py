@@ -169,24 +169,35 @@ def test_logits_that_are_not_finite_fail_their_own_answer_alone(
         broken_engine.close()
 
 
+class BrokenBatch:
+    """A batch over the tiny base, in which one token computes what is no number."""
+
+    def __init__(self, served: Served) -> None:
+        language = load_language_model(
+            served.base, served.base_folder, CHAT_TEMPLATE, "float32", None
+        )
+        opened = open_slots(language)
+        assert opened is not None
+        self._encoder = language.encoder
+        self.failed: list[RunningAnswer] = []
+        self.batch = Batch(*opened, self._encoder, self._note)
+        break_a_token(language)
+
+    def begin(self, *prompt: int) -> RunningAnswer:
+        request = GenerationRequest("tiny", prompt, NEW_TOKENS)
+        answer = RunningAnswer(request, lambda _: None, self._encoder)
+        self.batch.add(answer)
+        return answer
+
+    def _note(self, answer: RunningAnswer, _: Exception) -> None:
+        self.failed.append(answer)
+
+
 def test_a_prompt_that_nobody_reads_to_its_end_leaves_nothing_in_its_slot(
     served: Served,
 ) -> None:
-    language = load_language_model(
-        served.base, served.base_folder, CHAT_TEMPLATE, "float32", None
-    )
-    opened = open_slots(language)
-    assert opened is not None
-    failed: list[object] = []
-    batch = Batch(*opened, language.encoder, lambda *fault: failed.append(fault))
-    break_a_token(language)
-
-    def begin(*prompt: int) -> RunningAnswer:
-        request = GenerationRequest("tiny", prompt, NEW_TOKENS)
-        answer = RunningAnswer(request, lambda _: None, language.encoder)
-        batch.add(answer)
-        return answer
-
+    broken = BrokenBatch(served)
+    batch, failed, begin = broken.batch, broken.failed, broken.begin
     with torch.inference_mode():
         left = begin(*[BROKEN] * 200)
         batch.advance(batch.write)
@@ -201,21 +212,8 @@ def test_a_prompt_that_nobody_reads_to_its_end_leaves_nothing_in_its_slot(
 def test_a_prompt_that_moves_while_it_is_read_leaves_nothing_in_its_first_slot(
     served: Served,
 ) -> None:
-    language = load_language_model(
-        served.base, served.base_folder, CHAT_TEMPLATE, "float32", None
-    )
-    opened = open_slots(language)
-    assert opened is not None
-    failed: list[RunningAnswer] = []
-    batch = Batch(*opened, language.encoder, lambda answer, _: failed.append(answer))
-    break_a_token(language)
-
-    def begin(*prompt: int) -> RunningAnswer:
-        request = GenerationRequest("tiny", prompt, NEW_TOKENS)
-        answer = RunningAnswer(request, lambda _: None, language.encoder)
-        batch.add(answer)
-        return answer
-
+    broken = BrokenBatch(served)
+    batch, failed, begin = broken.batch, broken.failed, broken.begin
     with torch.inference_mode():
         first, moved = begin(5, 6), begin(*[BROKEN] * 200)
         batch.advance(batch.write)
