@@ -1,6 +1,11 @@
 """Processes that may end between any two questions about them."""
 
+import subprocess
+from collections.abc import Sequence
+
 import psutil
+
+from tests.support.waiting import wait_until
 
 
 def find_process(pid: int) -> psutil.Process | None:
@@ -33,3 +38,14 @@ def words_of(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except psutil.Error:
         return []
+
+
+def start_known(words: Sequence[str]) -> "subprocess.Popen[bytes]":
+    """Start a command whose words are there to be read.
+
+    A process that was started just now has none: the kernel lets its parent go on before it
+    writes them down. Whoever is known by its words is nobody until then.
+    """
+    process = subprocess.Popen(words)
+    wait_until(lambda: words_of(psutil.Process(process.pid)) == list(words))
+    return process

@@ -1,12 +1,11 @@
 """A process that another one has taken the place of: it completes what it has begun, and ends."""
 
 import asyncio
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -15,6 +14,10 @@ from serving.endpoint.engine_record import EngineContents, EngineRecord, started
 from serving.endpoint.loaded_engine import LoadedEngine
 from serving.endpoint.verify import VerifiedRelease
 from tests.support.ledgers import MODEL, SPEC
+from tests.support.processes import start_known
+
+if TYPE_CHECKING:
+    import subprocess
 
 # It is known for an engine by its words, and answers no check.
 IDLE = "import time; time.sleep(600)"
@@ -23,7 +26,7 @@ IDLE = "import time; time.sleep(600)"
 @contextmanager
 def idle_process() -> Iterator["subprocess.Popen[bytes]"]:
     words = [sys.executable, "-S", "-c", IDLE, "serving", "--owned"]
-    with subprocess.Popen(words) as process:
+    with start_known(words) as process:
         yield process
         process.kill()
 

@@ -26,6 +26,7 @@ from serving.endpoint.engine_record import (
 )
 from serving.listen import open_socket
 from tests.support.endpoint_system import MODEL, Home, command, endpoint, record_of
+from tests.support.processes import start_known
 from tests.support.waiting import SECONDS_AT_MOST, wait_until
 
 
@@ -160,7 +161,7 @@ def test_an_engine_that_ends_while_its_record_is_read_is_no_alarm(
         spec=home.specs["1"],
         with_adapter=True,
     )
-    with subprocess.Popen([sys.executable, "-c", *words]) as ending:
+    with start_known([sys.executable, "-c", *words]) as ending:
         try:
             record = EngineRecord(
                 pid=ending.pid,

@@ -1,12 +1,12 @@
 """Which releases come into one process, and what becomes of it when they leave."""
 
 import asyncio
-import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -17,8 +17,12 @@ from serving.endpoint.shared.attaching import Attachment, Refused
 from serving.endpoint.shared.process import StartFailed
 from serving.endpoint.shared.processes import SeatOrder, SharedProcesses
 from tests.support.ledgers import SPEC
+from tests.support.processes import start_known
 from tests.support.short_server import listening
 from tests.support.waiting import SECONDS_AT_MOST
+
+if TYPE_CHECKING:
+    import subprocess
 
 pytestmark = pytest.mark.ci
 
@@ -57,7 +61,7 @@ class Processes:
         return cast("EngineProcess", AdoptedEngine(record))
 
     def _begin(self, words: list[str]) -> "subprocess.Popen[bytes]":
-        process = subprocess.Popen(words)
+        process = start_known(words)
         self.started.append(process)
         return process
 
@@ -67,6 +71,16 @@ class Processes:
 
     def running(self) -> list[int]:
         return [process.pid for process in self.started if process.poll() is None]
+
+    def only_run(self, *pids: int) -> bool:
+        """Whether those alone run, now or as soon as the others have ended.
+
+        A process that was killed has no words any more before its end is told to its parent.
+        """
+        deadline = time.monotonic() + 60
+        while self.running() != list(pids) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return self.running() == list(pids)
 
 
 class Answers:
@@ -148,7 +162,7 @@ def test_releases_of_several_models_that_load_at_one_moment_are_in_one_process(
         assert both.pid == successor.pid
         for seat in seats:
             await seat.stop()
-        assert processes.running() == [successor.pid]
+        assert processes.only_run(successor.pid)
         # The last one needs no call: the process ended.
         assert [each[:3] for each in answers.asked].count("DEL") == 2
 
@@ -166,7 +180,7 @@ def test_where_a_start_fails_who_waited_for_it_tries_by_itself(tmp_path: Path) -
         )
         assert isinstance(first, StartFailed)
         assert not isinstance(second, BaseException)
-        assert processes.running() == [second.pid]
+        assert processes.only_run(second.pid)
 
     run(tmp_path, case)
 
@@ -197,7 +211,7 @@ def test_a_start_that_nobody_waits_for_any_more_leaves_no_process(
         # The second one still wants it.
         processes.may_start.set()
         seat = await tasks[1]
-        assert processes.running() == [seat.pid]
+        assert processes.only_run(seat.pid)
         processes.may_start.clear()
         third = asyncio.create_task(processes.shared.take(processes.order("b", 2)))
         await asyncio.sleep(0)
@@ -205,7 +219,7 @@ def test_a_start_that_nobody_waits_for_any_more_leaves_no_process(
         await asyncio.wait({third})
         processes.may_start.set()
         await asyncio.sleep(0.05)
-        assert processes.running() == [seat.pid]
+        assert processes.only_run(seat.pid)
 
     run(tmp_path, case)
 
@@ -237,7 +251,7 @@ def test_a_release_that_is_refused_leaves_nothing(tmp_path: Path) -> None:
         answers.status = 409
         with pytest.raises(Refused, match=r"it is a prompt\."):
             await processes.shared.take(processes.order("a"))
-        assert processes.running() == []
+        assert processes.only_run()
         assert list((processes.home / "endpoint/engines").iterdir()) == []
 
     run(tmp_path, case)
@@ -298,6 +312,6 @@ def test_a_process_that_hangs_is_ended_for_everyone(tmp_path: Path) -> None:
         seat = await processes.shared.take(quick)
         answers.status = 503
         assert "3 health checks" in await seat.wait_for_end()
-        assert processes.running() == []
+        assert processes.only_run()
 
     run(tmp_path, case)
