@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipelines.engines import Constraint, GenerationRequest
+from pipelines.engines.json_form import JsonForms
+from pipelines.engines.token_choice import TokenChooser
 from pipelines.models.chat import ChatEncoder
-from serving.engines import Constraint, GenerationRequest
-from serving.engines.json_form import JsonForms
-from serving.engines.token_choice import TokenChooser
 
 _MOST_MICROSECONDS = 200.0
 """A token of SmolLM2-135M takes two cores about 7,500 where 16 answers share a step."""

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING
 from core.environment import set_library_environment
 from core.errors import AssayError
 from core.locks import controller_lock, try_exclusive
+from core.log import say
 from core.ready import ready_line
 from core.settings import Settings
 from operations.doorbell import Bell, listening
-from serving.log import say
 
 if TYPE_CHECKING:
     from operations.reconcile import Reconciler

@@ -15,8 +15,10 @@ from pathlib import Path
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
+from core.log import say
 from core.loopback import LOOPBACK
 from core.settings import Settings
+from pipelines.engines.refusal import Refusal
 from registry.release.doorbell import (
     bell_secret,
     is_genuine,
@@ -26,8 +28,6 @@ from registry.release.doorbell import (
 from serving.answer import error_response
 from serving.app import create_bare_app
 from serving.listen import create_server, format_url, open_socket
-from serving.log import say
-from serving.refusal import Refusal
 
 _SECONDS_BETWEEN_LOOKS = 0.05
 _SECONDS_TO_END = 5.0

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 from core.errors import ServingError
 from core.lifetime import end_with_the_run
+from core.log import exit_code, say
 from core.ready import ready_line
 from pipelines.values.precision import PRECISIONS
 from serving.garbage import leave_out_of_search
 from serving.load import ENGINES, EngineConfig, base_model_name, load_engine
-from serving.log import exit_code, say
 from serving.owner import Owner, OwnerOnlyApp, Ownership
 from serving.spare import FLAG, wait_for_instructions
 

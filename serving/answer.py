@@ -8,10 +8,10 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+from pipelines.engines import Finished
+from pipelines.engines.refusal import Refusal
 from serving.answer_events import AnswerEvents
-from serving.engines import Finished
 from serving.forms.common import AnswerForm, TextParts
-from serving.refusal import Refusal
 
 # OpenAI's client waits so long before it asks again by itself.
 _SECONDS_TO_COME_BACK = 2

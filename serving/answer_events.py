@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
-from serving.engines import (
+from pipelines.engines import (
     Cancel,
     Engine,
     Event,
@@ -16,7 +16,7 @@ from serving.engines import (
     Piece,
     PromptScores,
 )
-from serving.refusal import Refusal, not_ready_error
+from pipelines.engines.refusal import Refusal, not_ready_error
 
 # Texts of one request that an engine has at once: others' requests find room in its queue.
 _MOST_AT_ONCE = 8

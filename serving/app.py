@@ -13,6 +13,8 @@ from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
+from pipelines.engines import Engine
+from pipelines.engines.refusal import Refusal, internal_error, not_ready_error
 from serving.answer import (
     EventStreamResponse,
     collect_answer,
@@ -21,7 +23,6 @@ from serving.answer import (
     stream_events,
 )
 from serving.answer_events import AnswerEvents
-from serving.engines import Engine
 from serving.openai_schema.chat import parse_request
 from serving.openai_schema.completions import parse_completion
 from serving.openai_schema.generation import GenerationFields
@@ -34,7 +35,6 @@ from serving.paths import (
     PROMPT_TOKENS_HEADER,
 )
 from serving.plans import Plan, Planner, Turns
-from serving.refusal import Refusal, internal_error, not_ready_error
 from serving.request_body import check_name, read_body
 
 # A load balancer asks with HEAD.

@@ -14,9 +14,9 @@ import h11
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from pipelines.engines.refusal import Refusal, overloaded_error
 from serving.answer import error_response
 from serving.host_names import check_host, target_authority
-from serving.refusal import Refusal, overloaded_error
 from serving.wire import StrictConnection
 
 # Requests whose body has been read and whose answer is not complete.

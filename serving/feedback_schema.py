@@ -8,9 +8,9 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
+from pipelines.engines.refusal import Refusal
 from serving.openai_schema.fields import WireValue
 from serving.openai_schema.refusals import explain_refusal
-from serving.refusal import Refusal
 
 ANSWER_ID = r"[A-Za-z0-9_-]{1,128}"
 """What an engine calls an answer: `chatcmpl-` and a random number."""

@@ -12,7 +12,7 @@ from starlette.types import Scope
 
 from core.errors import ServingError
 from core.settings import Settings
-from serving.refusal import Refusal
+from pipelines.engines.refusal import Refusal
 
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
 # A name or an address, and perhaps a port; an IPv6 address is in brackets.

@@ -9,9 +9,9 @@ import asyncio
 from collections import OrderedDict
 from typing import Protocol
 
-from serving.engines import Form
-from serving.engines.grammar_trial import needs_trial
-from serving.refusal import overloaded_error
+from pipelines.engines import Form
+from pipelines.engines.grammar_trial import needs_trial
+from pipelines.engines.refusal import overloaded_error
 
 # A program sends the same schema again and again.
 _MOST_KEPT = 32

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import DamagedFile, ServingError
+from core.log import say
 from core.settings import Settings
+from pipelines.engines import OPENVINO, TRANSFORMERS, VLLM, Engine, NotTaken
 from pipelines.models.language_model import LanguageModel, load_language_model
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.precision import PRECISIONS, Precision, find_precision
 from pipelines.values.serving_spec import ServingSpec
-from serving.engines import OPENVINO, TRANSFORMERS, VLLM, Engine, NotTaken
-from serving.log import say
 from serving.openai_schema.fields import MODEL_NAME
 from serving.package import (
     WEIGHTS,
@@ -130,7 +130,7 @@ def _open_engine(
     language: LanguageModel,
     specs: dict[str, ServingSpec],
 ) -> Engine:
-    from serving.engines.transformers import TransformersEngine
+    from pipelines.engines.transformers import TransformersEngine
 
     if config.engine == OPENVINO:
         return _load_openvino(config, base, language, specs)
@@ -160,8 +160,8 @@ def _load_openvino(
     What is served says which of them it is: that is part of its spec. `ServingError` where
     transformers is not to stand in.
     """
-    from serving.engines.openvino.opening import library_version, open_openvino
-    from serving.engines.transformers import TransformersEngine, has_adapter
+    from pipelines.engines.openvino.opening import library_version, open_openvino
+    from pipelines.engines.transformers import TransformersEngine, has_adapter
 
     try:
         compiled = open_openvino(language, has_adapter=has_adapter(language, specs))
@@ -189,8 +189,8 @@ def _load_vllm(
 
     `ServingError` where that is seen later: the endpoint then starts a process without vLLM.
     """
-    from serving.engines.transformers import TransformersEngine
-    from serving.engines.vllm.opening import Weights, open_vllm, plan_vllm
+    from pipelines.engines.transformers import TransformersEngine
+    from pipelines.engines.vllm.opening import Weights, open_vllm, plan_vllm
 
     adapter = None if config.package is None else config.package / WEIGHTS
     weights = Weights(config.base_folder, base.digest, adapter)

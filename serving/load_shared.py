@@ -5,15 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import DamagedFile, ServingError
+from core.log import say
+from pipelines.engines import OPENVINO, TRANSFORMERS, NotTaken
+from pipelines.engines.shared.engine import ReleaseEngine, SharedEngine
+from pipelines.engines.shared.skeleton import Skeleton
+from pipelines.engines.shared.stack import Adapter
 from pipelines.models.language_model import LanguageModel, load_language_model
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.precision import Precision
 from pipelines.values.serving_spec import ServingSpec
 from registry.release.package_signature import digest_of_package
-from serving.engines import OPENVINO, TRANSFORMERS, NotTaken
-from serving.engines.shared.engine import ReleaseEngine, SharedEngine
-from serving.engines.shared.skeleton import Skeleton
-from serving.engines.shared.stack import Adapter
 from serving.load import (
     DEFAULT_MAX_TOKENS,
     check_device,
@@ -22,7 +23,6 @@ from serving.load import (
     scored_precision,
     specs_of,
 )
-from serving.log import say
 from serving.package import Package, check_base, open_package, read_chat_template
 from serving.stamps import read_stamps
 
@@ -173,8 +173,8 @@ def _check_and_load(config: SharedConfig, base: BaseModelManifest) -> SharedBase
 def _open_with_transformers(
     base: BaseModelManifest, spec: ServingSpec, tuned: LanguageModel, example: Package
 ) -> SharedBase:
-    from serving.engines.shared.opening import open_on_transformers, prepare
-    from serving.engines.slot_model import Trial
+    from pipelines.engines.shared.opening import open_on_transformers, prepare
+    from pipelines.engines.slot_model import Trial
 
     trial = Trial.of(tuned, short=_SHORT, long=_LONG)
     prepared = prepare(tuned, example.adapter_folder, trial)
@@ -190,9 +190,9 @@ def _open_with_openvino(
     example: Package,
 ) -> SharedBase:
     """By OpenVINO; by transformers where OpenVINO does not take the base, and that may stand in."""
-    from serving.engines.openvino.opening import library_version, make_trial
-    from serving.engines.openvino.sharing import check_sharing, open_on_openvino
-    from serving.engines.shared.opening import open_on_transformers, prepare
+    from pipelines.engines.openvino.opening import library_version, make_trial
+    from pipelines.engines.openvino.sharing import check_sharing, open_on_openvino
+    from pipelines.engines.shared.opening import open_on_transformers, prepare
 
     prepared = prepare(tuned, example.adapter_folder, make_trial(tuned))
     try:

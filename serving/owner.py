@@ -18,8 +18,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from core.errors import ServingError
 from core.value import Value
+from pipelines.engines.refusal import Refusal
 from serving.answer import error_response
-from serving.refusal import Refusal
 
 OWNER_HEADER = "x-assay-owner"
 _SECONDS_BETWEEN_LOOKS = 0.5

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from serving.engines import Engine, Form, GenerationRequest
+from pipelines.engines import Engine, Form, GenerationRequest
+from pipelines.engines.refusal import Refusal
 from serving.forms.chat import ChatForm
 from serving.forms.common import AnswerForm, AnswerMetadata
 from serving.forms.completion import CompletionForm, CompletionOptions
@@ -13,7 +14,6 @@ from serving.kept_forms import KeptForms, MakesForms
 from serving.openai_schema.chat import ChatRequest
 from serving.openai_schema.completions import CompletionRequest
 from serving.prompts import EncodedPrompt, PromptEncoder
-from serving.refusal import Refusal
 
 # Tokens of one request whose probabilities are given: each takes about 300 bytes of a response.
 _MOST_SCORED_TOKENS = 65_536

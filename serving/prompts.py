@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+from pipelines.engines import Engine
+from pipelines.engines.plain_text import PlainText
 from pipelines.values.dataset import Message
-from serving.engines import Engine
-from serving.engines.plain_text import PlainText
 from serving.openai_schema.completions import Prompt
 
 _Encoded = TypeVar("_Encoded")

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 
+from pipelines.engines.refusal import Refusal
 from serving.openai_schema.fields import MAX_BODY_BYTES, MODEL_NAME
-from serving.refusal import Refusal
 
 _JSON = re.compile(r"application/([a-z0-9!#$&^_.-]+\+)?json")
 _SECONDS_FOR_A_BODY = 20.0

@@ -22,6 +22,8 @@ from starlette.types import Receive, Scope, Send
 
 from core.errors import AssayError
 from core.value import Value, first_problem
+from pipelines.engines.refusal import Refusal
+from pipelines.engines.shared.engine import ReleaseEngine, gone_error
 from serving.answer import error_response
 from serving.app import (
     add_error_handlers,
@@ -30,12 +32,10 @@ from serving.app import (
     create_bare_app,
     list_models,
 )
-from serving.engines.shared.engine import ReleaseEngine, gone_error
 from serving.load_shared import ReleaseOrder, SharedBase
 from serving.openai_schema.models import ModelList
 from serving.paths import RELEASES
 from serving.plans import Turns
-from serving.refusal import Refusal
 from serving.request_body import read_body
 
 

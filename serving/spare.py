@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 from core.errors import ServingError
 from core.files import sha256_of
+from core.log import say
 from core.value import Value
 from serving.garbage import without_search
-from serving.log import say
 from serving.owner import Ownership
 
 FLAG = "--spare"
@@ -35,8 +35,8 @@ _MODULES = (
     "uvicorn",
     "serving.app",
     "serving.listen",
-    "serving.engines.transformers",
-    "serving.engines.runners",
+    "pipelines.engines.transformers",
+    "pipelines.engines.runners",
     "torch",
     "transformers.models.auto.modeling_auto",
     "transformers.models.auto.tokenization_auto",

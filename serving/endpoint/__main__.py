@@ -13,6 +13,7 @@ from core.errors import ServingError
 from core.home import make_home
 from core.lifetime import end_with_the_run
 from core.locks import endpoint_lock, exclusive
+from core.log import exit_code
 from core.logs import keep_secrets_out_of_logs
 from core.settings import Settings
 from serving.endpoint.idleness import seconds_until_unloaded
@@ -20,7 +21,6 @@ from serving.endpoint.limits import Limits
 from serving.endpoint.readiness import seconds_ready_alone
 from serving.garbage import without_search
 from serving.listen import open_socket
-from serving.log import exit_code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

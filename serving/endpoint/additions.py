@@ -6,6 +6,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import Response
 
+from core.log import say
 from core.settings import Settings
 from serving.endpoint.call import Call
 from serving.endpoint.fallback import Fallback, Forward
@@ -14,7 +15,6 @@ from serving.endpoint.handoff import Handoff
 from serving.endpoint.lanes import Lanes
 from serving.endpoint.rules import EndpointRules, read_rules
 from serving.guardrails.rules import GuardRules
-from serving.log import say
 from serving.observing.exchange import exchange_of
 from serving.observing.figures import Source
 from serving.observing.observer import Observer

@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
+from pipelines.engines.refusal import Refusal
 from registry.release.following import EndpointState
 from serving.answer import error_response
 from serving.app import create_bare_app
-from serving.refusal import Refusal
 
 
 def create_admin_app(

@@ -18,7 +18,7 @@ from core.errors import DamagedFile, ServingError
 from core.locks import api_keys_lock, exclusive
 from core.private_file import write_private
 from core.value import Value
-from serving.refusal import Refusal
+from pipelines.engines.refusal import Refusal
 
 FILE = "api_keys.json"
 _PREFIX = "assay"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
+from core.log import say
 from core.ready import ready_line
 from core.settings import Settings
 from registry.release.following import EndpointState
@@ -32,7 +33,6 @@ from serving.endpoint.registration import Registration, registration_of
 from serving.endpoint.routes import create_app
 from serving.garbage import leave_out_of_search
 from serving.listen import create_server, format_url, is_local, open_socket
-from serving.log import say
 from serving.observing.figures import Figures, Source
 from serving.observing.metrics_route import MetricsServer
 

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from core.log import say
 from core.settings import Settings
-from serving.engines import OPENVINO, TRANSFORMERS, VLLM
+from pipelines.engines import OPENVINO, TRANSFORMERS, VLLM
 from serving.load import engine_wanted
-from serving.log import say
 
 
 @dataclass(frozen=True)

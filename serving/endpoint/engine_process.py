@@ -16,11 +16,11 @@ from typing import Self
 
 from core.children import OUTLIVES, OWN_MODULE, RUN_PID, SYSTEM_PID
 from core.errors import ServingError
+from core.log import say
 from core.ready import parse_ready
 from core.value import Value
 from serving.endpoint.engine_record import EngineRecord, create_token, record_name
 from serving.endpoint.upstream import EngineAddress
-from serving.log import say
 from serving.owner import Ownership
 from serving.spare import BEGINS, FLAG, WARM, Instructions
 

@@ -13,6 +13,7 @@ import psutil
 
 from core.errors import DamagedFile, LedgerError
 from core.files import digest_of_json
+from core.log import say
 from core.private_file import write_private
 from core.value import Value
 from pipelines.values.serving_spec import ServingSpec
@@ -20,7 +21,6 @@ from registry.ledger.entries import Release
 from registry.ledger.keys import Seal, create_endpoint_key, load_endpoint_key, seal
 from serving.endpoint.memory import FOLDER
 from serving.endpoint.upstream import EngineAddress
-from serving.log import say
 
 # Fields of /proc/PID/stat after the command's name.
 _STATE = 0

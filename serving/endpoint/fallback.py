@@ -17,13 +17,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from core.value import Settable
+from pipelines.engines.refusal import Refusal
 from serving.answer import error_response
 from serving.endpoint.call import Call
 from serving.endpoint.handoff import Handoff
 from serving.endpoint.lanes import Branch, Lane, Lanes, Target
 from serving.endpoint.marks import mark
 from serving.openai_schema.chat import parse_request
-from serving.refusal import Refusal
 
 Step = Literal["base", "person", "template"]
 Text = Annotated[str, Field(min_length=1, max_length=4_000)]

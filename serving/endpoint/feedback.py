@@ -7,10 +7,10 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from pipelines.engines.refusal import Refusal
 from registry.release.canary_counts import Side, SideCounts
 from serving.feedback_schema import ANSWER_ID, Rating
 from serving.observing.origin import UNKNOWN, Origin
-from serving.refusal import Refusal
 
 # Answers that can be rated: the latest ones. One of them takes 0.3 kB.
 _MOST_ANSWERS = 20_000

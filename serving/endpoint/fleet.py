@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+from core.log import say
 from core.settings import Settings
 from registry.ledger.state import LedgerState, ModelState
 from registry.release.canary_counts import CanaryReport
@@ -23,7 +24,6 @@ from serving.endpoint.shared.processes import SharedProcesses
 from serving.endpoint.spare_engines import SpareEngines, count_wanted
 from serving.endpoint.take_overs import TakeOvers, may_be_taken_over
 from serving.endpoint.watches import Watches
-from serving.log import say
 from serving.observing.figures import Figures
 
 

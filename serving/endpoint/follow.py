@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from core.errors import AssayError, BrokenLedger, IllegalEntry, LedgerError
+from core.log import say
 from registry.ledger.chain import check_remembered, follow
 from registry.ledger.entries import Entry
 from registry.ledger.heads import record_file
@@ -23,7 +24,6 @@ from serving.endpoint.outside import (
     describe_unrecorded_revocations,
     drop_revoked,
 )
-from serving.log import say
 
 
 class Follower:

@@ -13,6 +13,7 @@ from typing import Any
 
 from fastapi.responses import Response
 
+from pipelines.engines.refusal import Refusal
 from serving.answer import error_response
 from serving.endpoint.answer_cache import AnswerCache
 from serving.endpoint.call import Call
@@ -33,7 +34,6 @@ from serving.paths import (
     PROMPT_TOKENS_HEADER,
     RELEASE_HEADER,
 )
-from serving.refusal import Refusal
 
 _FORWARDED_HEADERS = (
     b"content-type",

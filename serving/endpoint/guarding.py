@@ -12,6 +12,8 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from core.log import say
+from pipelines.engines.refusal import Refusal
 from serving.guardrails.answer_filter import AnswerFilter
 from serving.guardrails.hook import Hook, HookVerdict, Side
 from serving.guardrails.hooked_answer import replace_texts, texts_of
@@ -24,9 +26,7 @@ from serving.guardrails.request_texts import (
 )
 from serving.guardrails.rules import GuardRules, RequestRules
 from serving.guardrails.text_filter import TextFilter
-from serving.log import say
 from serving.observing.exchange import Exchange
-from serving.refusal import Refusal
 
 # Bytes of a stream that is held back whole for a hook.
 _LONGEST_HELD = 4_000_000

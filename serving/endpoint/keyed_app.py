@@ -5,12 +5,12 @@ from collections.abc import Callable
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pipelines.engines.refusal import Refusal
 from serving.answer import error_response
 from serving.endpoint.api_keys import ApiKey, ApiKeyBook
 from serving.endpoint.feedback import client_of
 from serving.endpoint.quotas import Quotas
 from serving.endpoint.token_meter import BodyMeter, TokenMeter
-from serving.refusal import Refusal
 
 TENANT = "assay.tenant"
 """Of a request's scope: the id of its API key; empty where none is asked for."""

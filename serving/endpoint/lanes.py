@@ -9,13 +9,13 @@ import random
 import time
 from dataclasses import dataclass, field
 
+from pipelines.engines.refusal import Refusal
 from pipelines.values.serving_spec import ServingSpec
 from registry.release.following import Route
 from serving.endpoint.feedback import RatedSide
 from serving.endpoint.release_engine import ReleaseEngine
 from serving.endpoint.tally import Tally
 from serving.observing.origin import Origin
-from serving.refusal import Refusal
 
 # Until an engine that ended is seen to have ended.
 SECONDS_TO_NOTICE = 0.5

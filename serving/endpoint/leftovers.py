@@ -3,10 +3,10 @@
 import asyncio
 from pathlib import Path
 
+from core.log import say
 from serving.endpoint.engine_record import EngineContents, EngineRecord, read_records
 from serving.endpoint.loaded_engine import end_process
 from serving.endpoint.shared.processes import SharedProcesses
-from serving.log import say
 
 
 class Leftovers:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.errors import ServingError
+from core.log import say
 from pipelines.values.fixed_prompt import FILE as PROMPT
 from pipelines.values.serving_spec import ServingSpec
 from serving.endpoint.engine_choice import EngineChoice
@@ -29,7 +30,6 @@ from serving.endpoint.shared.seat import Seat
 from serving.endpoint.spare_engines import SpareEngines
 from serving.endpoint.upstream import EngineAddress, EngineRequest, exchange
 from serving.endpoint.verify import VerifiedRelease, check_bytes, verify
-from serving.log import say
 from serving.openai_schema.models import ModelList
 from serving.package import WEIGHTS
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import DamagedFile
+from core.log import say
 from registry.ledger.heads import (
     Memory,
     memory_file,
@@ -16,7 +17,6 @@ from registry.ledger.heads import (
 )
 from registry.ledger.keys import endpoint_key_file
 from registry.ledger.state import LedgerState
-from serving.log import say
 
 FOLDER = "endpoint"
 

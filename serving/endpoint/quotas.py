@@ -15,8 +15,8 @@ from limits.aio.strategies import (
     RateLimiter,
 )
 
+from pipelines.engines.refusal import Refusal
 from serving.endpoint.api_keys import ApiKey
-from serving.refusal import Refusal
 
 # Wrong keys from one address.
 _GUESSES = RateLimitItemPerMinute(20)

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from core.settings import Settings
+from pipelines.engines.refusal import Refusal
 from registry.ledger.entries import Head
 from serving.endpoint.lanes import Lanes
 from serving.openai_schema.models import ReadyReport
-from serving.refusal import Refusal
 from serving.whole_number import read_seconds
 
 _SHORTEST, _LONGEST = 5, 120

@@ -11,12 +11,12 @@ from functools import partial
 from typing import Any, TypeVar
 
 from core.errors import ServingError
+from core.log import say
 from core.settings import Settings
 from registry.release.following import EndpointState
 from registry.release.replica_table import ReplicaId, ReplicaTable, Reported
 from registry.release.replicas import LEASE
 from serving.endpoint.in_thread import run_in_thread
-from serving.log import say
 
 SECONDS_BETWEEN_REPORTS = 1.0
 _SECONDS_FOR_A_CALL = 5.0

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from core.errors import AssayError, ServingError
+from core.log import say
 from registry.release.following import EngineState
 from serving.endpoint.engine_alarm import alarm_while_down, alarm_while_ready
 from serving.endpoint.engine_record import EngineRecord
@@ -27,7 +28,6 @@ from serving.endpoint.restarts import Restarts
 from serving.endpoint.shared.place import Place, PlaceChoice
 from serving.endpoint.take_over import TakeOver
 from serving.endpoint.upstream import EngineAddress
-from serving.log import say
 
 # So many ends of its process make an alarm.
 _ENDS_IN_A_ROW = 3

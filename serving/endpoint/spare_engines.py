@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import psutil
 
 from core.errors import ServingError
+from core.log import say
 from core.settings import Settings
 from serving.endpoint.engine_process import EngineOrder, EngineProcess
-from serving.log import say
 from serving.whole_number import parse_whole
 
 _SECONDS_BETWEEN_LOOKS = 0.25

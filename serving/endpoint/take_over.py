@@ -12,12 +12,12 @@ from collections.abc import Callable
 import psutil
 
 from core.errors import AssayError, ServingError
+from core.log import say
+from pipelines.engines import OPENVINO
 from pipelines.models.resources import measure_free_memory
 from serving.endpoint.loaded_engine import LoadedEngine
 from serving.endpoint.loading import Loading
 from serving.endpoint.shared.place import PlaceChoice
-from serving.engines import OPENVINO
-from serving.log import say
 
 # A process that compiles has the weights twice, beside those that answer meanwhile.
 _TIMES_RESIDENT = 2

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
+from pipelines.engines import Finished, Piece, PromptScores, TokenScore
 from pipelines.models.incremental_text import NOT_YET
-from serving.engines import Finished, Piece, PromptScores, TokenScore
 from serving.forms.common import AnswerMetadata, TextParts
 from serving.openai_schema.chat_answers import (
     AssistantMessage,

@@ -8,8 +8,8 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel
 
+from pipelines.engines import Finished, Piece, PromptScores, TokenScore
 from pipelines.values.serving_spec import ServingSpec
-from serving.engines import Finished, Piece, PromptScores, TokenScore
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from serving.engines import Finished, Piece, PromptScores, TokenScore
+from pipelines.engines import Finished, Piece, PromptScores, TokenScore
 from serving.forms.chat import finite
 from serving.forms.common import AnswerMetadata, TextParts
 from serving.openai_schema.completion_answers import (

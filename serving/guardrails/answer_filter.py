@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from pipelines.engines.refusal import Refusal
 from serving.guardrails.hooked_answer import text_place
 from serving.guardrails.text_filter import TextFilter
-from serving.refusal import Refusal
 
 _DONE = b"[DONE]"
 _PREFIX = b"data: "

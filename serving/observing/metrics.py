@@ -6,13 +6,13 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 
+from pipelines.engines.refusal import Refusal
 from serving.feedback_schema import Rating
 from serving.observing.answer_facts import AnswerFacts
 from serving.observing.engine_metrics import EngineCollector
 from serving.observing.exchange import ANSWERING, Exchange
 from serving.observing.figures import Source
 from serving.observing.origin import Origin
-from serving.refusal import Refusal
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 OTHER = "other"

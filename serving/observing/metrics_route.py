@@ -7,9 +7,9 @@ from fastapi import FastAPI
 from fastapi.responses import Response
 
 from core.errors import ServingError
+from core.log import say
 from serving.app import READ, add_error_handlers, create_bare_app
 from serving.listen import create_server, format_url, open_socket
-from serving.log import say
 from serving.observing.metrics import CONTENT_TYPE, Metrics
 from serving.whole_number import parse_whole
 

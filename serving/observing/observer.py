@@ -5,8 +5,8 @@ from typing import Protocol
 
 from starlette.types import Scope
 
+from core.log import say
 from serving.feedback_schema import Rating
-from serving.log import say
 from serving.observing.answer_facts import AnswerFacts, read_answer
 from serving.observing.exchange import Exchange
 from serving.observing.figures import Source

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from serving.log import say
+from core.log import say
 from serving.observing.parquet import read_journal, write_parquet
 from serving.observing.records import JOURNAL, Bounds, Kind, Row
 

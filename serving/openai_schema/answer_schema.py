@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from serving.refusal import Refusal
+from pipelines.engines.refusal import Refusal
 
 LONGEST = 65_536
 """Characters of the schema as JSON."""

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic.json_schema import WithJsonSchema
 
+from pipelines.engines.refusal import Refusal
 from pipelines.values.dataset import Message, Role
 from serving.openai_schema.answer_schema import check_answer_schema
 from serving.openai_schema.fields import (
@@ -20,7 +21,6 @@ from serving.openai_schema.fields import (
 )
 from serving.openai_schema.generation import GenerationFields, check_stream_options
 from serving.openai_schema.refusals import explain_refusal
-from serving.refusal import Refusal
 
 _MOST_ALTERNATIVES = 20
 _ANY_OBJECT = {"type": "object"}

@@ -6,10 +6,10 @@ from pydantic import Field, PlainValidator, ValidationError
 from pydantic.json_schema import WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from pipelines.engines.refusal import Refusal
 from serving.openai_schema.fields import ManyStops, optional, unserved
 from serving.openai_schema.generation import GenerationFields, check_stream_options
 from serving.openai_schema.refusals import explain_refusal
-from serving.refusal import Refusal
 
 Prompt = str | tuple[int, ...]
 MOST_PROMPTS = 128

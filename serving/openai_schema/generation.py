@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from serving.engines import GenerationRequest
+from pipelines.engines import GenerationRequest
+from pipelines.engines.refusal import Refusal
 from serving.openai_schema.fields import (
     MOST_CHOICES,
     Choices,
@@ -22,7 +23,6 @@ from serving.openai_schema.fields import (
     optional,
     unserved,
 )
-from serving.refusal import Refusal
 
 # Below it only the likeliest token is ever drawn, and numbers divided by it leave the range of
 # float32.

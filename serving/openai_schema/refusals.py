@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from serving.refusal import Refusal
+from pipelines.engines.refusal import Refusal
 
 # Characters of a value that an error message quotes.
 _LONGEST_SHOWN = 40

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from core.errors import ServingError
 from core.lifetime import end_with_the_run
+from core.log import exit_code, say
 from core.logs import keep_secrets_out_of_logs
 from core.ready import ready_line
 from serving.listen import format_url, is_local, open_socket
-from serving.log import exit_code, say
 from serving.playground.address import publish_address, withdraw_address
 from serving.playground.api import LOOPBACK, EndpointApi, KeyNeeded, Visitor
 from serving.playground.server import serve_page

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pipelines.engines.refusal import Refusal
 from serving.answer import error_response
 from serving.host_names import check_host, configured_names
-from serving.refusal import Refusal
 
 if TYPE_CHECKING:
     import uvicorn

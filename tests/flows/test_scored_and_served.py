@@ -7,12 +7,12 @@ from queue import Queue
 import pytest
 
 from core.files import folder_digests
+from pipelines.engines import Engine, Event, GenerationRequest, Piece
 from pipelines.scoring.evidence_file import read_evidence
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.champion import ChampionInput
 from pipelines.values.evidence import Scorecard
 from registry.mlflow.recorded import SERVING_SPEC
-from serving.engines import Engine, Event, GenerationRequest, Piece
 from serving.load import EngineConfig, load_engine
 from serving.package import Package, open_package
 from tests.support.journey import Journey

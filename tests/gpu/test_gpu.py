@@ -24,6 +24,8 @@ import torch
 
 from core.errors import NotEnoughResources
 from core.files import folder_digests
+from pipelines.engines import Event, Failed, GenerationRequest, Piece
+from pipelines.engines.transformers import TransformersEngine
 from pipelines.models.adapter_files import check_adapter
 from pipelines.models.language_model import (
     Generated,
@@ -36,8 +38,6 @@ from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Message
 from pipelines.values.evidence import Adapter
 from pipelines.values.serving_spec import ServingSpec
-from serving.engines import Event, Failed, GenerationRequest, Piece
-from serving.engines.transformers import TransformersEngine
 from tests.support.tiny import (
     CHAT_TEMPLATE,
     MAX_TOKENS,

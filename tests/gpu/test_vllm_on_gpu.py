@@ -15,8 +15,8 @@ import pytest
 import torch
 from jsonschema import Draft202012Validator
 
+from pipelines.engines import VLLM, Engine, Finished, GenerationRequest
 from pipelines.values.base_manifest import BaseModelManifest
-from serving.engines import VLLM, Engine, Finished, GenerationRequest
 from serving.load import EngineConfig, load_engine
 from tests.support.listening import Listener
 from tests.support.side_by_side import greedy_texts, share_of_same

@@ -14,13 +14,13 @@ import pytest
 
 from core.errors import UnusableBaseModel, UnusableRow
 from infra.families import PAGE, with_table
+from pipelines.engines import Failed, Finished, GenerationRequest, Piece
+from pipelines.engines.transformers import TransformersEngine
 from pipelines.models.adapter_files import check_adapter
 from pipelines.models.base_check import check_base
 from pipelines.models.chat import ChatEncoder
 from pipelines.models.language_model import generate, measure_completion_losses
 from pipelines.values.serving_spec import ServingSpec
-from serving.engines import Failed, Finished, GenerationRequest, Piece
-from serving.engines.transformers import TransformersEngine
 from tests.support.families import FAMILIES, Family
 from tests.support.families.architectures import ARCHITECTURES
 from tests.support.families.bench import Bench, set_up

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.engines import Engine
+from pipelines.engines import Engine
 from serving.load import load_engine
 from tests.support.running_engine import Endpoint, Served, running
 from tests.support.tiny import make_tiny_base, make_tiny_package, tiny_manifest

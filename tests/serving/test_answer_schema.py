@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.engines.refusal import Refusal
 from serving.openai_schema.answer_schema import (
     DEEPEST,
     LONGEST,
@@ -14,7 +15,6 @@ from serving.openai_schema.answer_schema import (
     check_answer_schema,
 )
 from serving.openai_schema.chat import parse_request
-from serving.refusal import Refusal
 
 INTEGER = {"type": "integer"}
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from pipelines.engines.refusal import Refusal
+from pipelines.engines.shared.engine import ReleaseEngine
 from registry.release.package_signature import digest_of_package
-from serving.engines.shared.engine import ReleaseEngine
 from serving.load_shared import ReleaseOrder, SharedBase, SharedConfig, load_shared
-from serving.refusal import Refusal
 from serving.shared_app import SharedReleases
 from tests.support.running_engine import Served
 from tests.support.shared_process import order

@@ -7,25 +7,25 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pipelines.models.batching import Batching
-from pipelines.models.language_model import (
-    LanguageModel,
-    load_language_model,
-    measure_completion_losses,
-)
-from serving.engines import (
+from pipelines.engines import (
     Engine,
     Failed,
     Finished,
     GenerationRequest,
     Piece,
 )
-from serving.engines import runners as runners_module
-from serving.engines.batch import Batch
-from serving.engines.running_answer import RunningAnswer
-from serving.engines.slot_model import open_slots
-from serving.engines.transformers import TransformersEngine
-from serving.refusal import Refusal
+from pipelines.engines import runners as runners_module
+from pipelines.engines.batch import Batch
+from pipelines.engines.refusal import Refusal
+from pipelines.engines.running_answer import RunningAnswer
+from pipelines.engines.slot_model import open_slots
+from pipelines.engines.transformers import TransformersEngine
+from pipelines.models.batching import Batching
+from pipelines.models.language_model import (
+    LanguageModel,
+    load_language_model,
+    measure_completion_losses,
+)
 from tests.support.listening import Listener
 from tests.support.running_engine import Served, stop_in
 from tests.support.texts_alone import NEW_TOKENS, texts_alone

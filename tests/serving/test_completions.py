@@ -10,8 +10,8 @@ import torch
 from openai.types.chat import ChatCompletionMessageParam
 
 import serving.plans
+from pipelines.engines import Finished, TokenScore
 from pipelines.models.language_model import LanguageModel, load_language_model
-from serving.engines import Finished, TokenScore
 from serving.forms.common import AnswerMetadata, TextParts
 from serving.forms.completion import CompletionForm, CompletionOptions
 from tests.support.running_engine import Endpoint, Served

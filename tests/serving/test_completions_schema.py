@@ -9,8 +9,8 @@ from openai.types.completion_create_params import (
     CompletionCreateParamsStreaming,
 )
 
+from pipelines.engines.refusal import Refusal
 from serving.openai_schema.completions import CompletionRequest, parse_completion
-from serving.refusal import Refusal
 from tests.serving.test_openai_schema import cases, is_for_people
 
 TAKEN: dict[str, list[Any]] = {

@@ -21,9 +21,9 @@ from fastapi.responses import StreamingResponse
 import serving.connections
 import serving.listen
 import serving.prompts
+from pipelines.engines import Engine
 from pipelines.values.dataset import Message
 from serving.connections import TimedConnection
-from serving.engines import Engine
 from tests.support.running_engine import Endpoint, running
 from tests.support.waiting import SECONDS_AT_MOST, wait_until
 

@@ -19,10 +19,10 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsBas
 
 import serving.connections
 import serving.request_body
+from pipelines.engines import Engine
+from pipelines.engines.transformers import TransformersEngine
 from pipelines.models.language_model import load_language_model
 from pipelines.values.serving_spec import ServingSpec
-from serving.engines import Engine
-from serving.engines.transformers import TransformersEngine
 from serving.openai_schema.fields import MAX_BODY_BYTES
 from tests.support.running_engine import Endpoint, Served, running, stop_in
 from tests.support.tiny import CHAT_TEMPLATE, CONTEXT_TOKENS

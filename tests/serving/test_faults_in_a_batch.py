@@ -5,17 +5,17 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 
+from pipelines.engines import Event, Finished, GenerationRequest
+from pipelines.engines.batch import Batch
+from pipelines.engines.row_model import Part
+from pipelines.engines.running_answer import RunningAnswer
+from pipelines.engines.slot_model import SlotModel, open_slots
+from pipelines.engines.slots import Slots
 from pipelines.models.language_model import (
     LanguageModel,
     generate,
     load_language_model,
 )
-from serving.engines import Event, Finished, GenerationRequest
-from serving.engines.batch import Batch
-from serving.engines.row_model import Part
-from serving.engines.running_answer import RunningAnswer
-from serving.engines.slot_model import SlotModel, open_slots
-from serving.engines.slots import Slots
 from tests.support.running_engine import Served
 from tests.support.tiny import CHAT_TEMPLATE
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from pipelines.engines.refusal import Refusal
 from serving.feedback_schema import parse_rating
-from serving.refusal import Refusal
 
 ID = "chatcmpl-0123456789abcdef"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.engines import Engine
 from serving.endpoint.api_keys import create_key
-from serving.engines import Engine
 from serving.openapi import OPENAPI
 from tests.support.endpoint_system import Home, endpoint, home_with
 from tests.support.own_environment import make_environment

@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from serving.engines import Event, Finished, GenerationRequest
-from serving.engines.batch import Batch
-from serving.engines.batch_row import Row
-from serving.engines.guesses import Guesses
-from serving.engines.row_model import Part
-from serving.engines.running_answer import RunningAnswer
-from serving.engines.slots import HeadShape, Slots
-from serving.engines.transformers import TransformersEngine
+from pipelines.engines import Event, Finished, GenerationRequest
+from pipelines.engines.batch import Batch
+from pipelines.engines.batch_row import Row
+from pipelines.engines.guesses import Guesses
+from pipelines.engines.row_model import Part
+from pipelines.engines.running_answer import RunningAnswer
+from pipelines.engines.slots import HeadShape, Slots
+from pipelines.engines.transformers import TransformersEngine
 
 PROMPT = (11, 12, 13, 14, 15, 11, 12, 13)
 REQUEST = GenerationRequest("tiny", PROMPT, 40)

@@ -11,18 +11,18 @@ import pytest
 import torch
 
 from core.errors import ServingError
+from pipelines.engines import OPENVINO, TRANSFORMERS, Engine, GenerationRequest
+from pipelines.engines.openvino.graph import compile_recorded
+from pipelines.engines.openvino.int8_weights import give_int8
+from pipelines.engines.openvino.library import load_library
+from pipelines.engines.openvino.trace import record
+from pipelines.engines.slot_model import Trial
 from pipelines.models.language_model import (
     LanguageModel,
     load_language_model,
 )
 from pipelines.models.rounded import to_int8
 from pipelines.values.precision import Precision
-from serving.engines import OPENVINO, TRANSFORMERS, Engine, GenerationRequest
-from serving.engines.openvino.graph import compile_recorded
-from serving.engines.openvino.int8_weights import give_int8
-from serving.engines.openvino.library import load_library
-from serving.engines.openvino.trace import record
-from serving.engines.slot_model import Trial
 from serving.load import load_engine
 from tests.support.in_int8 import score_in_int8
 from tests.support.listening import Listener

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from core.console import say
+from pipelines.engines import OPENVINO, GenerationRequest
 from pipelines.models.language_model import generate, load_language_model
 from pipelines.stages.base_model import base_model
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Message
 from pipelines.values.params import load_params
 from pipelines.values.precision import Precision
-from serving.engines import OPENVINO, GenerationRequest
 from serving.load import EngineConfig, load_engine
 from tests.support.listening import Listener
 

@@ -14,10 +14,7 @@ import torch
 from jsonschema import Draft202012Validator
 from transformers import ByT5Tokenizer
 
-from pipelines.models.batching import Batching
-from pipelines.models.chat import ChatEncoder
-from pipelines.models.language_model import load_language_model
-from serving.engines import (
+from pipelines.engines import (
     Engine,
     Failed,
     Finished,
@@ -25,13 +22,16 @@ from serving.engines import (
     FormFault,
     GenerationRequest,
 )
-from serving.engines.json_form import JsonForms
-from serving.engines.running_answer import RunningAnswer
-from serving.engines.transformers import TransformersEngine
+from pipelines.engines.json_form import JsonForms
+from pipelines.engines.refusal import Refusal
+from pipelines.engines.running_answer import RunningAnswer
+from pipelines.engines.transformers import TransformersEngine
+from pipelines.models.batching import Batching
+from pipelines.models.chat import ChatEncoder
+from pipelines.models.language_model import load_language_model
 from serving.kept_forms import KeptForms
 from serving.openai_schema.chat import parse_request
 from serving.plans import Planner, Turns
-from serving.refusal import Refusal
 from tests.support.listening import Listener
 from tests.support.running_engine import Served
 from tests.support.tiny import CHAT_TEMPLATE, CONTROL_TOKENS

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from pipelines.engines import Finished, GenerationRequest
+from pipelines.engines.transformers import TransformersEngine
 from pipelines.values.serving_spec import ServingSpec
-from serving.engines import Finished, GenerationRequest
-from serving.engines.transformers import TransformersEngine
 from tests.support.families import FAMILIES, Family
 from tests.support.families.bench import set_up
 from tests.support.listening import Listener

@@ -14,9 +14,9 @@ import pytest
 
 from core.errors import DamagedFile, ServingError
 from core.settings import Settings
+from pipelines.engines import Engine, Event, Finished, GenerationRequest, Piece
 from pipelines.values.verdict import Finalist
 from registry.release.known_answers import KnownAnswer
-from serving.engines import Engine, Event, Finished, GenerationRequest, Piece
 from serving.load import (
     DEFAULT_MAX_TOKENS,
     EngineConfig,

@@ -11,7 +11,7 @@ from tests.support.waiting import SECONDS_AT_MOST
 
 SAYS = """
 import resource, sys
-from serving.log import say
+from core.log import say
 
 _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
 say("before")

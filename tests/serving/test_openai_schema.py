@@ -19,6 +19,7 @@ from openai.types.chat.completion_create_params import (
     CompletionCreateParamsStreaming,
 )
 
+from pipelines.engines.refusal import Refusal
 from serving.openai_schema.chat import (
     ChatMessage,
     ChatRequest,
@@ -28,7 +29,6 @@ from serving.openai_schema.chat import (
     parse_request,
 )
 from serving.openai_schema.generation import StreamOptions
-from serving.refusal import Refusal
 
 SAID = {"role": "user", "content": "x"}
 FUNCTION = {"type": "function", "function": {"name": "f"}}

@@ -14,18 +14,18 @@ import pytest
 import torch
 
 from core.files import write_text
+from pipelines.engines import OPENVINO, Engine, Failed, GenerationRequest, NotTaken
+from pipelines.engines.openvino.graph import compile_recorded
+from pipelines.engines.openvino.opening import check_rows, open_openvino
+from pipelines.engines.openvino.paged import BlockShape, PagedSlots, open_paged
+from pipelines.engines.openvino.trace import record
+from pipelines.engines.row_model import Part, Rows
+from pipelines.engines.slot_model import Trial, do_nothing
+from pipelines.engines.transformers import TransformersEngine
 from pipelines.models.language_model import (
     LanguageModel,
     load_language_model,
 )
-from serving.engines import OPENVINO, Engine, Failed, GenerationRequest, NotTaken
-from serving.engines.openvino.graph import compile_recorded
-from serving.engines.openvino.opening import check_rows, open_openvino
-from serving.engines.openvino.paged import BlockShape, PagedSlots, open_paged
-from serving.engines.openvino.trace import record
-from serving.engines.row_model import Part, Rows
-from serving.engines.slot_model import Trial, do_nothing
-from serving.engines.transformers import TransformersEngine
 from serving.load import load_engine
 from tests.support.listening import Listener
 from tests.support.running_engine import Served

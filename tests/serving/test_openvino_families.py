@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from core.files import write_text
+from pipelines.engines import OPENVINO, TRANSFORMERS, GenerationRequest, NotTaken
+from pipelines.engines.openvino.opening import open_openvino
+from pipelines.engines.transformers import TransformersEngine
 from pipelines.models.batching import Batching
 from pipelines.values.serving_spec import ServingSpec
-from serving.engines import OPENVINO, TRANSFORMERS, GenerationRequest, NotTaken
-from serving.engines.openvino.opening import open_openvino
-from serving.engines.transformers import TransformersEngine
 from serving.load import EngineConfig, load_engine
 from tests.support.families import FAMILIES, Family
 from tests.support.families.bench import Bench, prepare, set_up

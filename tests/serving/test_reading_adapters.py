@@ -8,8 +8,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from core.errors import ServingError
+from pipelines.engines.shared.skeleton import Skeleton
 from pipelines.models.language_model import load_language_model
-from serving.engines.shared.skeleton import Skeleton
 from tests.support.adapters import PLAIN, write_adapter
 from tests.support.running_engine import Served
 from tests.support.tiny import CHAT_TEMPLATE

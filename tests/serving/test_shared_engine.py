@@ -14,9 +14,7 @@ import torch
 
 from core.errors import AssayError, ServingError
 from core.files import write_text
-from pipelines.models.language_model import generate, load_language_model
-from registry.release.package_signature import digest_of_package
-from serving.engines import (
+from pipelines.engines import (
     OPENVINO,
     TRANSFORMERS,
     Engine,
@@ -25,8 +23,11 @@ from serving.engines import (
     GenerationRequest,
     Piece,
 )
-from serving.engines.shared.engine import ReleaseEngine
-from serving.engines.shared.stack import Layer, Matrices, Stack
+from pipelines.engines.refusal import Refusal
+from pipelines.engines.shared.engine import ReleaseEngine
+from pipelines.engines.shared.stack import Layer, Matrices, Stack
+from pipelines.models.language_model import generate, load_language_model
+from registry.release.package_signature import digest_of_package
 from serving.load_shared import (
     ReleaseOrder,
     SharedBase,
@@ -35,7 +36,6 @@ from serving.load_shared import (
     load_shared,
 )
 from serving.package import open_package
-from serving.refusal import Refusal
 from tests.support.adapters import FORMS, PLAIN, write_adapter
 from tests.support.listening import Listener
 from tests.support.running_engine import Served

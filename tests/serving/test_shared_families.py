@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.engines import OPENVINO, TRANSFORMERS, GenerationRequest, NotTaken
+from pipelines.engines.openvino.opening import make_trial
+from pipelines.engines.openvino.sharing import check_sharing, open_on_openvino
+from pipelines.engines.shared.engine import ReleaseEngine
+from pipelines.engines.shared.opening import open_on_transformers, prepare
 from pipelines.models.batching import Batching
 from pipelines.values.serving_spec import ServingSpec
-from serving.engines import OPENVINO, TRANSFORMERS, GenerationRequest, NotTaken
-from serving.engines.openvino.opening import make_trial
-from serving.engines.openvino.sharing import check_sharing, open_on_openvino
-from serving.engines.shared.engine import ReleaseEngine
-from serving.engines.shared.opening import open_on_transformers, prepare
 from tests.support.adapters import PLAIN, write_adapter
 from tests.support.families import FAMILIES, Family
 from tests.support.families.bench import Bench, set_up

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.engines.text_stream import StopStrings, TokenCount
 from pipelines.models.chat import ChatEncoder
 from pipelines.models.incremental_text import IncrementalText
-from serving.text_stream import StopStrings, TokenCount
 from tests.support.tiny import CHAT_TEMPLATE, make_tiny_base
 
 

@@ -9,15 +9,15 @@ from dataclasses import replace
 
 import pytest
 
+from pipelines.engines import Engine, Failed, Finished, GenerationRequest, Piece
+from pipelines.engines.refusal import Refusal
+from pipelines.engines.transformers import TransformersEngine
 from pipelines.models.batching import Batching
 from pipelines.models.language_model import LanguageModel, generate, load_language_model
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Message
 from pipelines.values.serving_spec import ServingSpec
-from serving.engines import Engine, Failed, Finished, GenerationRequest, Piece
-from serving.engines.transformers import TransformersEngine
 from serving.load import base_model_name
-from serving.refusal import Refusal
 from tests.support.listening import Listener
 from tests.support.running_engine import Served, stop_in
 from tests.support.tiny import CHAT_TEMPLATE

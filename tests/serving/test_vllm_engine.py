@@ -13,8 +13,7 @@ import pytest
 
 from core.errors import ServingError
 from core.files import write_text
-from pipelines.models.language_model import load_language_model
-from serving.engines import (
+from pipelines.engines import (
     VLLM,
     Engine,
     Failed,
@@ -22,12 +21,13 @@ from serving.engines import (
     GenerationRequest,
     Piece,
 )
-from serving.engines.vllm import server
-from serving.engines.vllm.engine import VllmEngine
-from serving.engines.vllm.opening import Weights, open_vllm, plan_vllm
-from serving.engines.vllm.order import AdapterOrder
+from pipelines.engines.refusal import Refusal
+from pipelines.engines.vllm import server
+from pipelines.engines.vllm.engine import VllmEngine
+from pipelines.engines.vllm.opening import Weights, open_vllm, plan_vllm
+from pipelines.engines.vllm.order import AdapterOrder
+from pipelines.models.language_model import load_language_model
 from serving.load import load_engine
-from serving.refusal import Refusal
 from tests.serving.test_json_answers import (
     CHAIN,
     HARD,

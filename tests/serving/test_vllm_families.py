@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.engines import VLLM, Engine, GenerationRequest
+from pipelines.engines.transformers import TransformersEngine
+from pipelines.engines.vllm import server
+from pipelines.engines.vllm.opening import Weights, open_vllm, plan_vllm
 from pipelines.models.language_model import load_language_model
 from pipelines.values.dataset import Message
 from pipelines.values.fixed_prompt import FixedPrompt
 from pipelines.values.serving_spec import ServingSpec
-from serving.engines import VLLM, Engine, GenerationRequest
-from serving.engines.transformers import TransformersEngine
-from serving.engines.vllm import server
-from serving.engines.vllm.opening import Weights, open_vllm, plan_vllm
 from serving.load import EngineConfig, load_engine
 from tests.support.listening import Listener
 from tests.support.side_by_side import greedy_texts, share_of_same

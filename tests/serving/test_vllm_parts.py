@@ -12,10 +12,10 @@ import psutil
 import pytest
 
 from core.errors import ServingError
-from serving.engines import GenerationRequest, NotTaken
-from serving.engines.vllm import guard
-from serving.engines.vllm.asking import Question, _read_event
-from serving.engines.vllm.order import AdapterOrder, Address, ServerOrder
+from pipelines.engines import GenerationRequest, NotTaken
+from pipelines.engines.vllm import guard
+from pipelines.engines.vllm.asking import Question, _read_event
+from pipelines.engines.vllm.order import AdapterOrder, Address, ServerOrder
 from tests.support.processes import children_of, state_of
 from tests.support.waiting import wait_until
 

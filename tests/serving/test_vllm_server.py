@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from core.errors import ServingError
+from pipelines.engines import Engine, Event, Failed, Finished, GenerationRequest
+from pipelines.engines.refusal import Refusal
+from pipelines.engines.vllm import engine as engine_of_vllm
+from pipelines.engines.vllm.engine import ServedModels, VllmEngine
+from pipelines.engines.vllm.order import AdapterOrder, ServerOrder
+from pipelines.engines.vllm.server import Server
 from pipelines.models.chat import ChatEncoder
-from serving.engines import Engine, Event, Failed, Finished, GenerationRequest
-from serving.engines.vllm import engine as engine_of_vllm
-from serving.engines.vllm.engine import ServedModels, VllmEngine
-from serving.engines.vllm.order import AdapterOrder, ServerOrder
-from serving.engines.vllm.server import Server
-from serving.refusal import Refusal
 from tests.support.listening import Listener
 from tests.support.processes import children_of
 from tests.support.running_engine import Served

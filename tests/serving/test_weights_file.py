@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from serving.engines.openvino.weights import WeightsFile
+from pipelines.engines.openvino.weights import WeightsFile
 
 MEGABYTES = 8
 

@@ -13,7 +13,7 @@ import pytest
 
 import serving.connections
 from core.errors import ServingError
-from serving.engines import Engine
+from pipelines.engines import Engine
 from serving.host_names import configured_names
 from tests.support.running_engine import Endpoint, running
 from tests.support.waiting import SECONDS_AT_MOST

@@ -6,15 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from pipelines.engines import Event, Failed, Finished, GenerationRequest, Piece
+from pipelines.engines.batch import Batch
+from pipelines.engines.running_answer import RunningAnswer
+from pipelines.engines.slot_model import open_slots
 from pipelines.models.language_model import (
     LanguageModel,
     generate,
     load_language_model,
 )
-from serving.engines import Event, Failed, Finished, GenerationRequest, Piece
-from serving.engines.batch import Batch
-from serving.engines.running_answer import RunningAnswer
-from serving.engines.slot_model import open_slots
 from tests.support.running_engine import Served
 from tests.support.tiny import CHAT_TEMPLATE
 

@@ -2,7 +2,7 @@
 
 import queue
 
-from serving.engines import (
+from pipelines.engines import (
     Engine,
     Event,
     Failed,

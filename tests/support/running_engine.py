@@ -8,9 +8,9 @@ from pathlib import Path
 
 from openai import OpenAI
 
+from pipelines.engines import Engine
 from pipelines.values.base_manifest import BaseModelManifest
 from serving.app import create_app
-from serving.engines import Engine
 from serving.listen import create_server, open_socket
 from serving.load import EngineConfig
 from tests.support.openai_client import openai_client

@@ -2,7 +2,7 @@
 
 import random
 
-from serving.engines import Engine, GenerationRequest
+from pipelines.engines import Engine, GenerationRequest
 from tests.support.listening import Listener
 
 _LENGTHS = (1, 2, 17, 31, 33, 60, 170)

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from core.log import say
+from pipelines.engines import OPENVINO, TRANSFORMERS
 from serving.endpoint.engine_choice import EngineChoice
 from serving.endpoint.shared.attaching import Refused
 from serving.endpoint.shared.process import StartFailed
 from serving.endpoint.upstream import EngineLost
-from serving.engines import OPENVINO, TRANSFORMERS
-from serving.log import say
 
 # So many ends, each soon, and its process is not tried again.
 _MOST_ENDS = 2

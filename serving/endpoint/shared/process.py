@@ -10,13 +10,13 @@ from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
 from core.errors import AssayError, ServingError
+from core.log import say
 from serving.endpoint.engine_process import AdoptedEngine, EngineProcess
 from serving.endpoint.engine_record import EngineContents
 from serving.endpoint.health import wait_until_hung
 from serving.endpoint.shared.attaching import Attachment, attach, detach
 from serving.endpoint.shared.company import SharedBase
 from serving.endpoint.upstream import EngineAddress
-from serving.log import say
 
 # For a release that is still being loaded when it is not wanted any more.
 _SECONDS_TO_LOAD = 60.0

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.errors import ServingError
+from pipelines.engines.refusal import Refusal
 from serving.endpoint.api_keys import (
     FILE,
     ApiKeyBook,
@@ -21,7 +22,6 @@ from serving.endpoint.api_keys import (
 )
 from serving.endpoint.keyed_app import TENANT, KeyedApp
 from serving.endpoint.quotas import Quotas
-from serving.refusal import Refusal
 from tests.support.commands import assay_in
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from pipelines.engines.refusal import Refusal
 from registry.ledger.entries import CanaryStep, ReleaseCompleted, ReleaseSwitched
 from registry.ledger.ledger import open_ledger
 from registry.release.canary_counts import CanaryReport, Side, no_counts
@@ -23,7 +24,6 @@ from serving.endpoint.lanes import Branch, Lane, Target
 from serving.endpoint.watches import Watches
 from serving.feedback_schema import Rating
 from serving.observing.origin import Origin
-from serving.refusal import Refusal
 from tests.support.canaries import plan, report
 from tests.support.canary_site import CANDIDATE, SERVING, Site, run, site
 from tests.support.fake_endpoint import MODEL, Bench

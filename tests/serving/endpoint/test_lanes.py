@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.engines.refusal import Refusal
 from registry.ledger.entries import Head, Release
 from registry.ledger.state import RecordedRelease
 from serving.endpoint.lanes import Branch, Lane, Lanes, Target
@@ -16,7 +17,6 @@ from serving.endpoint.need import Need
 from serving.endpoint.readiness import Readiness, Standing
 from serving.endpoint.release_engine import EngineStart, ReleaseEngine
 from serving.openai_schema.models import ReadyReport
-from serving.refusal import Refusal
 from tests.support.endpoint_system import Home
 
 

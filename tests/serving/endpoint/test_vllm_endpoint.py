@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from serving.engines import TRANSFORMERS, VLLM
+from pipelines.engines import TRANSFORMERS, VLLM
 from tests.support.endpoint_system import Home, Load, endpoint, home_with
 from tests.support.processes import children_of, state_of
 from tests.support.tiny import make_tiny_base, make_tiny_package, tiny_manifest

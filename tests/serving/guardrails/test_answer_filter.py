@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from pipelines.engines.refusal import Refusal
 from serving.guardrails.answer_filter import AnswerFilter
 from serving.guardrails.looking import RequestLook
 from serving.guardrails.rules import AnswerRules, GuardRules, Topic
 from serving.guardrails.text_filter import TextFilter
-from serving.refusal import Refusal
 
 DONE = b"data: [DONE]\n\n"
 

@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import Scope
 
 from core.errors import ServingError
+from pipelines.engines.refusal import Refusal
 from serving.feedback_schema import Rating
 from serving.observing.exchange import Exchange
 from serving.observing.figures import EngineFigures, Figures, Share, Source
@@ -15,7 +16,6 @@ from serving.observing.metrics import Metrics
 from serving.observing.metrics_route import MetricsServer
 from serving.observing.observer import Observer
 from serving.observing.origin import Origin
-from serving.refusal import Refusal
 
 CHAT = "/v1/chat/completions"
 RELEASE = {"model": "m", "release": "3"}
