@@ -132,10 +132,11 @@ def engines_folder(home: Path) -> Path:
     return home / FOLDER / "engines"
 
 
-def write_record(home: Path, record: EngineRecord) -> None:
-    """Sign and write it, whole or not at all.
+def write_record(home: Path, record: EngineRecord) -> bool:
+    """Sign and write it, whole or not at all; whether it is written.
 
-    On a full disk the engine serves all the same; the next endpoint starts another one.
+    On a full disk an engine of one release serves all the same; the next endpoint starts another
+    one.
     """
     try:
         key = create_endpoint_key(home)
@@ -148,6 +149,8 @@ def write_record(home: Path, record: EngineRecord) -> None:
             f"Engine {record.pid} cannot be written down ({fact}): "
             "an endpoint that is killed will load it again."
         )
+        return False
+    return True
 
 
 def read_records(home: Path) -> tuple[EngineRecord, ...]:
