@@ -1,5 +1,6 @@
 """The socket that a server listens on, and the server behind it."""
 
+import asyncio
 import contextlib
 import errno
 import signal
@@ -24,6 +25,8 @@ _SECONDS_FOR_A_HEAD = 10
 # asyncio accepts so many connections at once before it looks at any of them: few enough for this
 # process to have files for them.
 _BACKLOG = 128
+# Of the event loop, from a connection that is accepted to a protocol, or a task, that has it.
+_ROUNDS_TO_BEGIN = 4
 
 
 @dataclass(frozen=True)
@@ -77,12 +80,6 @@ def create_server(app: FastAPI, tls: TlsFiles | None = None) -> "uvicorn.Server"
     from serving.connections import GuardedApp, TimedConnection
     from serving.host_names import configured_names
 
-    class SignalFreeServer(uvicorn.Server):
-        # Signals are this process's: it may run two servers, and `serve_on` sets its own handlers.
-        @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            yield
-
     config = uvicorn.Config(
         GuardedApp(app, configured_names()),
         http=TimedConnection,
@@ -100,7 +97,38 @@ def create_server(app: FastAPI, tls: TlsFiles | None = None) -> "uvicorn.Server"
         ssl_certfile=None if tls is None else tls.certificate,
         ssl_keyfile=None if tls is None else tls.key,
     )
+    return server_of(config)
+
+
+def server_of(config: "uvicorn.Config") -> "uvicorn.Server":
+    """A server that leaves signals alone, and no connection of its last moment open."""
+    import uvicorn
+
+    class SignalFreeServer(uvicorn.Server):
+        # Signals are this process's: it may run two servers, and `serve_on` sets its own handlers.
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            for server in self.servers:
+                await stop_accepting(server)
+            await super().shutdown(sockets)
+
     return SignalFreeServer(config)
+
+
+async def stop_accepting(server: asyncio.Server) -> None:
+    """Take no more connections, and let those begin that were taken just now.
+
+    asyncio forgets a connection that is not begun when its server is closed: nobody answers its
+    client, and nobody closes it (https://github.com/python/cpython/issues/109564).
+    """
+    loop = asyncio.get_running_loop()
+    for listener in server.sockets:
+        loop.remove_reader(listener.fileno())
+    for _ in range(_ROUNDS_TO_BEGIN):
+        await asyncio.sleep(0)
 
 
 def serve_on(

@@ -22,13 +22,11 @@ from serving.package import (
     open_package,
     read_chat_template,
 )
-from serving.stamps import Stamps, read_stamps
+from serving.stamps import Stamps, load_unchanged, read_stamps
 
 ENGINES = (TRANSFORMERS, OPENVINO, VLLM)
 # Tokens of an answer to a request that sets no limit, where a base is served alone.
 DEFAULT_MAX_TOKENS = 256
-# A program that links the files for a backup changes their stamps, too, but only once.
-_TRIES = 2
 
 
 @dataclass(frozen=True)
@@ -72,22 +70,31 @@ def load_engine(config: EngineConfig) -> Engine:
     base = BaseModelManifest.read(config.base_manifest)
     if not config.has_stand_in:
         check_device(config.engine)
-    for _ in range(_TRIES):
-        before = _read_stamps(config, base)
-        loaded = _check_and_load(config, base)
-        # What cannot be read is not known to be the same.
-        if None not in before and _read_stamps(config, base) == before:
-            engine = _open_engine(config, base, *loaded)
-            # vLLM has read the files once more, by itself.
-            if config.engine != VLLM or _read_stamps(config, base) == before:
-                return engine
-            engine.close()
-        # Given back first: never two copies of all weights at once.
-        del loaded
+    engine = _load_unchanged(config, base)
+    if engine is not None:
+        return engine
     raise DamagedFile(
         f"Files of {config.base_folder} or of its adapter's package changed while they were "
         "loaded. Find out who writes there, then start again."
     )
+
+
+def _load_unchanged(config: EngineConfig, base: BaseModelManifest) -> Engine | None:
+    def look() -> tuple[Stamps | None, ...]:
+        return _read_stamps(config, base)
+
+    def load() -> tuple[LanguageModel, dict[str, ServingSpec]]:
+        return _check_and_load(config, base)
+
+    # It reads the files once more, by itself.
+    if config.engine == VLLM:
+        return load_unchanged(
+            look,
+            lambda: _open_engine(config, base, *load()),
+            lambda engine: engine.close(),
+        )
+    loaded = load_unchanged(look, load, lambda _: None)
+    return None if loaded is None else _open_engine(config, base, *loaded)
 
 
 def _read_stamps(

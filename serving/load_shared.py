@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from core.errors import DamagedFile, ServingError
 from core.log import say
@@ -14,7 +13,6 @@ from pipelines.models.language_model import LanguageModel, load_language_model
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.precision import Precision
 from pipelines.values.serving_spec import ServingSpec
-from registry.release.package_signature import digest_of_package
 from serving.load import (
     DEFAULT_MAX_TOKENS,
     check_device,
@@ -24,10 +22,8 @@ from serving.load import (
     specs_of,
 )
 from serving.package import Package, check_base, open_package, read_chat_template
-from serving.stamps import read_stamps
+from serving.stamps import Stamps, load_unchanged, read_stamps
 
-# A program that links the files for a backup changes their stamps, too, but only once.
-_TRIES = 2
 # Tokens of the rows that a base is tried with.
 _SHORT, _LONG = 5, 11
 
@@ -91,11 +87,13 @@ class SharedBase:
         self.engine.close()
 
     def _read_unchanged(self, order: ReleaseOrder) -> tuple[Package, Adapter]:
-        for _ in range(_TRIES):
-            before = read_stamps(order.package)
-            package, adapter = self._read(order)
-            if before is not None and read_stamps(order.package) == before:
-                return package, adapter
+        read = load_unchanged(
+            lambda: (read_stamps(order.package),),
+            lambda: self._read(order),
+            lambda _: None,
+        )
+        if read is not None:
+            return read
         raise DamagedFile(
             f"Files of {order.package} changed while they were loaded. "
             "Find out who writes there, then release again."
@@ -103,7 +101,7 @@ class SharedBase:
 
     def _read(self, order: ReleaseOrder) -> tuple[Package, Adapter]:
         package = open_package(order.package, self.base)
-        if digest_of_package(order.package) != order.package_sha256:
+        if package.sha256 != order.package_sha256:
             raise DamagedFile(
                 f"{order.package} is not package {order.package_sha256[:12]}. "
                 "Fetch the package again."
@@ -125,21 +123,22 @@ def load_shared(config: SharedConfig) -> SharedBase:
     `DamagedFile` also where files were exchanged after their check, be it for a moment.
     """
     base = BaseModelManifest.read(config.base_manifest)
-    folders = config.base_folder, config.adapted_like
-    for _ in range(_TRIES):
-        before = _read_stamps(config, base)
-        loaded = _check_and_load(config, base)
-        if None not in before and _read_stamps(config, base) == before:
-            return loaded
-        loaded.close()
-    names = " or ".join(str(folder) for folder in folders)
+    loaded = load_unchanged(
+        lambda: _read_stamps(config, base),
+        lambda: _check_and_load(config, base),
+        SharedBase.close,
+    )
+    if loaded is not None:
+        return loaded
     raise DamagedFile(
-        f"Files of {names} changed while they were loaded. "
+        f"Files of {config.base_folder} or {config.adapted_like} changed while they were loaded. "
         "Find out who writes there, then start again."
     )
 
 
-def _read_stamps(config: SharedConfig, base: BaseModelManifest) -> tuple[Any, Any]:
+def _read_stamps(
+    config: SharedConfig, base: BaseModelManifest
+) -> tuple[Stamps | None, ...]:
     of_base = read_stamps(config.base_folder, base.files)
     return of_base, read_stamps(config.adapted_like)
 

@@ -16,6 +16,7 @@ from pipelines.values.evidence import Adapter
 from pipelines.values.verdict import Finalist, read_screen_verdict
 from registry.release.known_answers import FILE as KNOWN_ANSWERS
 from registry.release.known_answers import KnownAnswer, read_known_answers
+from registry.release.package_signature import package_digests
 from registry.release.stored_files import changes_since_packing
 
 WEIGHTS = "adapter"
@@ -35,6 +36,8 @@ class Package:
     adapter: Adapter
     verdict: Finalist
     known_answers: tuple[KnownAnswer, ...]
+    # What the ledger knows it by.
+    sha256: str
 
     @property
     def adapter_folder(self) -> Path:
@@ -59,13 +62,14 @@ def open_package(folder: Path, base: BaseModelManifest) -> Package:
     adapter = Adapter.read(folder / RECORD)
     recorded = {f"{WEIGHTS}/{name}" for name in adapter.files}
     check_kinds(folder, recorded=recorded)
-    _check_digests(folder)
+    digests = _check_digests(folder)
     check_adapter(folder / WEIGHTS, adapter, base)
     return Package(
         folder=folder,
         adapter=adapter,
         verdict=_read_passing_verdict(folder / VERDICT, adapter),
         known_answers=read_known_answers(folder / KNOWN_ANSWERS),
+        sha256=digest_of_files(digests),
     )
 
 
@@ -127,10 +131,12 @@ def _is_file_with(path: Path, name: str, expected: str) -> bool:
     return sha256_of(path) == expected
 
 
-def _check_digests(folder: Path) -> None:
-    """Return only if every file is the one that was packed, and no other file was added."""
-    for name, fact in changes_since_packing(folder):
+def _check_digests(folder: Path) -> dict[str, str]:
+    """The digests of all files, if each is the one that was packed, and no other was added."""
+    digests = package_digests(folder)
+    for name, fact in changes_since_packing(folder, digests):
         raise DamagedFile(f"{folder / name} {fact}. Fetch the package again.")
+    return digests
 
 
 def _read_passing_verdict(path: Path, adapter: Adapter) -> Finalist:

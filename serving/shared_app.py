@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError
 from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
-from core.errors import AssayError
+from core.errors import AssayError, DamagedFile
 from core.value import Value, first_problem
 from pipelines.engines.refusal import Refusal
 from pipelines.engines.shared.engine import ReleaseEngine, gone_error
@@ -73,7 +73,11 @@ class SharedReleases:
         self._leaving = ThreadPoolExecutor(1, "detaching")
 
     async def attach(self, package_sha256: str, body: bytes) -> ModelList:
-        """Load a release; `Refusal` of status 409 where it cannot share this process."""
+        """Load a release.
+
+        `Refusal` of status 409 where it cannot share this process, and of 503 where its files
+        change meanwhile.
+        """
         order = _parse(package_sha256, body)
         async with self._turn_of(package_sha256):
             if package_sha256 in self._attached:
@@ -113,6 +117,9 @@ class SharedReleases:
             )
         except Refusal:
             raise
+        # The endpoint has just verified these files: somebody writes there.
+        except DamagedFile as error:
+            raise _changed_error(str(error)) from error
         except AssayError as error:
             raise _conflict(str(error), "release_not_shared") from error
         return _Attached(
@@ -168,3 +175,12 @@ def _parse(package_sha256: str, body: bytes) -> ReleaseOrder:
 
 def _conflict(message: str, code: str) -> Refusal:
     return Refusal(message, status=409, code=code)
+
+
+def _changed_error(message: str) -> Refusal:
+    return Refusal(
+        message,
+        status=503,
+        kind="server_error",
+        code="package_changed",
+    )

@@ -14,6 +14,7 @@ from hypothesis import settings
 
 from core.environment import set_library_environment
 from pipelines.values.base_manifest import BaseModelManifest
+from tests.support import left_connections
 from tests.support.environment import isolate
 from tests.support.journey import (
     Checkout,
@@ -162,8 +163,9 @@ def _unmeasured(config: pytest.Config) -> Iterator[None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let no test depend on the developer's variables or on the speed of the machine."""
+    """Let no test depend on the developer's variables, on the machine or on an earlier test."""
     isolate(os.environ)
+    left_connections.watch()
     settings.register_profile("assay", deadline=None)
     settings.load_profile("assay")
     if not hasattr(config, "workerinput"):

@@ -3,9 +3,13 @@
 What the processes of a run share is made once.
 """
 
+import asyncio
 import os
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import pytest
 
 from tests.support.environment import isolate
 from tests.support.journey import (
@@ -54,6 +58,23 @@ def test_what_a_developer_has_set_reaches_no_test() -> None:
     isolate(environment)
     assert not set_by_developer.keys() & environment.keys()
     assert (environment["OMP_NUM_THREADS"], environment["HOME"]) == ("1", "/home/ann")
+
+
+def test_a_test_whose_event_loop_leaves_a_connection_open_fails_itself() -> None:
+    async def leave_one(client: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        client.connect(server.sockets[0].getsockname())
+        # Accepted, and then begun.
+        for _ in range(4):
+            await asyncio.sleep(0)
+        server.close()
+
+    with (
+        socket.socket() as client,
+        pytest.raises(ResourceWarning, match=r"left .* open"),
+    ):
+        asyncio.run(leave_one(client))
 
 
 def test_tests_and_the_processes_that_they_start_count_with_one_thread() -> None:

@@ -63,13 +63,16 @@ def _packing_differences(folder: Path) -> Iterator[str]:
         yield f"package: {name} {fact}"
 
 
-def changes_since_packing(folder: Path) -> Iterator[tuple[str, str]]:
+def changes_since_packing(
+    folder: Path, digests: dict[str, str] | None = None
+) -> Iterator[tuple[str, str]]:
     """Yield each file that is not as it was packed, and what became of it.
 
+    `digests` is what `package_digests` gave a moment ago, so that files are not read once more.
     `DamagedFile` where the folder has no whole list of its files.
     """
     packed = _read_digests(folder / DIGESTS)
-    present = package_digests(folder)
+    present = dict(package_digests(folder) if digests is None else digests)
     # The list cannot contain its own digest, and the signature covers the list.
     present.pop(DIGESTS, None)
     for name in sorted(present.keys() | packed.keys()):

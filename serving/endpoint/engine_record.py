@@ -4,10 +4,11 @@ A record is signed with the endpoint's key, and its port must be one on which th
 listens: a person who can write a file in this home does not thereby choose who answers.
 """
 
+import json
 import secrets
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import psutil
 
@@ -70,12 +71,7 @@ class EngineRecord(Value):
     def digest(self) -> str:
         """What the endpoint's key signs."""
         fields = self.model_dump(mode="json", exclude={"seal"})
-        return digest_of_json(
-            {
-                "assay": "engine record",
-                "value": fields,
-            }
-        )
+        return _digest_of(fields)
 
     @property
     def address(self) -> EngineAddress:
@@ -101,6 +97,15 @@ class EngineRecord(Value):
 
     def is_of(self, home: Path) -> bool:
         """Whether an endpoint of this home wrote it as it is."""
+        return self._is_sealed(home, self.digest)
+
+    def is_of_another_version(self, home: Path, path: Path) -> bool:
+        """Whether an endpoint of this home wrote the file `path`, with other fields than these."""
+        fields = json.loads(path.read_bytes())
+        fields.pop("seal", None)
+        return self._is_sealed(home, _digest_of(fields))
+
+    def _is_sealed(self, home: Path, digest: str) -> bool:
         try:
             key = load_endpoint_key(home).public_key()
         except LedgerError:
@@ -108,7 +113,7 @@ class EngineRecord(Value):
         public = key.public_bytes_raw().hex()
         if self.seal is None or self.seal.public != public:
             return False
-        return self.seal.is_of(self.digest)
+        return self.seal.is_of(digest)
 
 
 def release_path(package_sha256: str) -> str:
@@ -132,10 +137,11 @@ def engines_folder(home: Path) -> Path:
     return home / FOLDER / "engines"
 
 
-def write_record(home: Path, record: EngineRecord) -> None:
-    """Sign and write it, whole or not at all.
+def write_record(home: Path, record: EngineRecord) -> bool:
+    """Sign and write it, whole or not at all; whether it is written.
 
-    On a full disk the engine serves all the same; the next endpoint starts another one.
+    On a full disk an engine of one release serves all the same; the next endpoint starts another
+    one.
     """
     try:
         key = create_endpoint_key(home)
@@ -148,13 +154,15 @@ def write_record(home: Path, record: EngineRecord) -> None:
             f"Engine {record.pid} cannot be written down ({fact}): "
             "an endpoint that is killed will load it again."
         )
+        return False
+    return True
 
 
 def read_records(home: Path) -> tuple[EngineRecord, ...]:
     """The engines of this home that run.
 
-    Records that are damaged, that the endpoint did not write, or whose process has ended are
-    deleted.
+    Records that are damaged, that the endpoint did not write or another version of it wrote, or
+    whose process has ended are deleted.
     """
     records: list[EngineRecord] = []
     stale_files: list[Path] = []
@@ -193,6 +201,15 @@ def started_at(pid: int) -> str:
     return fields[_START_TIME]
 
 
+def _digest_of(fields: dict[str, Any]) -> str:
+    return digest_of_json(
+        {
+            "assay": "engine record",
+            "value": fields,
+        }
+    )
+
+
 def _is_engine(pid: int) -> bool:
     with suppress(psutil.Error):
         words = set(psutil.Process(pid).cmdline())
@@ -215,14 +232,22 @@ def _read_record(home: Path, path: Path) -> EngineRecord | None:
         record = EngineRecord.read(path)
         if path.name != record.name or not record.is_running():
             return None
-        if record.is_of(home) and _listens_on(record.pid, record.port):
-            is_of_this_home = record.home == str(home.resolve())
+        is_of_this_home = record.home == str(home.resolve())
+        is_as_written = record.is_of(home)
+        if is_as_written and _listens_on(record.pid, record.port):
             return record if is_of_this_home else None
         # What ends while it is looked at listens no more, and nobody has changed anything.
         if not record.is_running():
             return None
-        say(
-            f"ALARM: {path} is not what the endpoint wrote, and is not believed. "
-            "Find out who changed it; another engine is started."
-        )
+        is_older = not is_as_written and record.is_of_another_version(home, path)
+        if is_older and is_of_this_home:
+            say(
+                f"Engine process {record.pid} was left running by another version of Assay: "
+                "it ends by itself, and another one is started."
+            )
+        if not is_older:
+            say(
+                f"ALARM: {path} is not what the endpoint wrote, and is not believed. "
+                "Find out who changed it; another engine is started."
+            )
     return None

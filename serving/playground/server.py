@@ -4,10 +4,9 @@ nicegui takes websockets from every page in a browser. A page of somebody else c
 playground of whoever looks at it: here only the playground's own page may.
 """
 
-import contextlib
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -16,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pipelines.engines.refusal import Refusal
 from serving.answer import error_response
 from serving.host_names import check_host, configured_names
+from serving.listen import server_of
 
 if TYPE_CHECKING:
     import uvicorn
@@ -81,12 +81,6 @@ def create_page_server(app: ASGIApp) -> "uvicorn.Server":
     """A server of the page. `ServingError` where `ASSAY_HOST_NAMES` holds no host names."""
     import uvicorn
 
-    class SignalFreeServer(uvicorn.Server):
-        # `serve_page` sets its own handlers before it says that it is ready.
-        @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            yield
-
     config = uvicorn.Config(
         OwnPagesOnly(app, configured_names()),
         http="h11",
@@ -102,7 +96,7 @@ def create_page_server(app: ASGIApp) -> "uvicorn.Server":
         limit_concurrency=_MOST_CONNECTIONS,
         timeout_graceful_shutdown=_SECONDS_TO_FINISH,
     )
-    return SignalFreeServer(config)
+    return server_of(config)
 
 
 def serve_page(

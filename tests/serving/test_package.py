@@ -16,6 +16,7 @@ from core.errors import (
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.evidence import Adapter
 from pipelines.values.verdict import Finalist, Finding, Rejection, Undecided
+from registry.release.package_signature import digest_of_package
 from serving.package import check_base, open_package, read_chat_template
 from tests.support.running_engine import Served
 from tests.support.tiny import make_tiny_package, pack
@@ -37,6 +38,7 @@ def test_a_registered_package_opens(served: Served, package: Path) -> None:
     pack(package)
     opened = open_package(package, served.base)
     assert opened.adapter.sha256 == opened.verdict.adapter.sha256
+    assert opened.sha256 == digest_of_package(package)
 
 
 @pytest.mark.parametrize("kind", [Rejection, Undecided])

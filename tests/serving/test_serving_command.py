@@ -17,6 +17,7 @@ import pytest
 
 from serving.listen import open_socket
 from tests.support.openai_client import openai_client
+from tests.support.processes import refusal_of
 from tests.support.running_engine import Served
 from tests.support.waiting import SECONDS_AT_MOST
 
@@ -34,19 +35,8 @@ def command(served: Served, *options: str) -> list[str]:
 
 
 def refused(served: Served, *options: str) -> str:
-    """Run to its end; the one line that it leaves on stderr."""
-    ended = subprocess.run(
-        command(served, *options),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS_AT_MOST,
-        check=False,
-    )
-    assert ended.returncode == 1, ended.stderr
-    assert ended.stdout == ""
-    assert ended.stderr.count("\n") == 1
-    return ended.stderr
+    """The one line that it leaves on stderr."""
+    return refusal_of(command(served, *options))
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """The parts of uvicorn that it promises to nobody, and that this project uses all the same.
 
 `serving/connections.py` subclasses `uvicorn.protocols.http.h11_impl.H11Protocol`, and
-`serving/listen.py` overrides `uvicorn.Server.capture_signals`. After an update that fails here:
-read what changed in uvicorn, adapt those two files, then move the pin in pyproject.toml.
+`serving/listen.py` overrides `capture_signals` and `shutdown` of `uvicorn.Server`. After an update
+that fails here: read what changed in uvicorn, adapt those two files, then move the pin in
+pyproject.toml.
 """
 
 import asyncio
@@ -45,6 +46,7 @@ CYCLE_ATTRIBUTES = (
 )
 SERVER_METHODS = {
     "capture_signals": ["self"],
+    "shutdown": ["self", "sockets"],
     "handle_exit": ["self", "sig", "frame"],
 }
 

@@ -2,10 +2,13 @@
 
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 import psutil
 
-from tests.support.waiting import wait_until
+from tests.support.waiting import SECONDS_AT_MOST, wait_until
+
+_ROOT = Path(__file__).parents[2]
 
 
 def find_process(pid: int) -> psutil.Process | None:
@@ -49,3 +52,19 @@ def start_known(words: Sequence[str]) -> "subprocess.Popen[bytes]":
     process = subprocess.Popen(words)
     wait_until(lambda: words_of(psutil.Process(process.pid)) == list(words))
     return process
+
+
+def refusal_of(words: Sequence[str]) -> str:
+    """Run a command that refuses to its end; the one line that it leaves on stderr."""
+    ended = subprocess.run(
+        words,
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_AT_MOST,
+        check=False,
+    )
+    assert ended.returncode == 1, ended.stderr
+    assert ended.stdout == ""
+    assert ended.stderr.count("\n") == 1, ended.stderr
+    return ended.stderr

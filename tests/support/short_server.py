@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-# Of the loop, from a connection that is taken to the task that answers it.
-_ROUNDS = 4
+from serving.listen import stop_accepting
 
 Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -40,8 +39,8 @@ async def listening(handle: Handle) -> AsyncIterator[int]:
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
+        await stop_accepting(server)
         server.close()
-        await _let_begin()
         left = tuple(answering)
         for task in left:
             task.cancel()
@@ -49,10 +48,4 @@ async def listening(handle: Handle) -> AsyncIterator[int]:
         for writer in writers:
             writer.transport.abort()
         # The loop closes what was cut in its next round.
-        await asyncio.sleep(0)
-
-
-async def _let_begin() -> None:
-    """Have the connections that were taken just now begin to be answered, to be cut as others."""
-    for _ in range(_ROUNDS):
         await asyncio.sleep(0)

@@ -11,10 +11,15 @@ from serving.endpoint.upstream import EngineAddress, EngineLost, EngineRequest, 
 
 _SECONDS_TO_DETACH = 10.0
 _REFUSED = 409
+_NOT_NOW = 503
 
 
 class Refused(ServingError):
     """A release that cannot be served beside others; the message says why."""
+
+
+class NotNow(ServingError):
+    """A release that cannot come beside others at this moment; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,11 @@ class Attachment:
 
 
 async def attach(process: EngineAddress, attachment: Attachment) -> None:
-    """Have it loaded. `Refused` where it cannot be beside others, `EngineLost` where it ends."""
+    """Have it loaded.
+
+    `Refused` where it cannot be beside others, `NotNow` where it cannot at this moment,
+    `EngineLost` where the process ends.
+    """
     contents = attachment.contents
     fields = {
         "package": str(attachment.folder.resolve()),
@@ -45,6 +54,8 @@ async def attach(process: EngineAddress, attachment: Attachment) -> None:
     said = _sentence(body)
     if status == _REFUSED:
         raise Refused(said)
+    if status == _NOT_NOW:
+        raise NotNow(said)
     raise ServingError(f"its process answered {status}: {said}")
 
 

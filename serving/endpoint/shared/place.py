@@ -1,12 +1,13 @@
 """Where a release may be computed: by which engine, and whether beside releases of other models."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from core.log import say
 from pipelines.engines import OPENVINO, TRANSFORMERS
 from serving.endpoint.engine_choice import EngineChoice
-from serving.endpoint.shared.attaching import Refused
+from serving.endpoint.shared.attaching import NotNow, Refused
 from serving.endpoint.shared.process import StartFailed
 from serving.endpoint.upstream import EngineLost
 
@@ -14,6 +15,9 @@ from serving.endpoint.upstream import EngineLost
 _MOST_ENDS = 2
 # Seconds: a process that answered for so long starts the count of ends again.
 _STEADY = 600.0
+# Seconds until a place is tried again in which a release could not be at that moment: twice as many
+# each time.
+_FIRST_PAUSE, _LONGEST_PAUSE = 30.0, 3600.0
 # vLLM's server has one adapter.
 _SHAREABLE = (OPENVINO, TRANSFORMERS)
 
@@ -43,6 +47,9 @@ class PlaceChoice:
         self._choice = choice
         self._given_up: dict[Place, str] = {}
         self._ends: dict[Place, int] = {}
+        # The next pause of a place, and when the last one is over.
+        self._pauses: dict[Place, float] = {}
+        self._not_before: dict[Place, float] = {}
 
     def first(self, *, may_share: bool, has_room: Callable[[Place], bool]) -> Place:
         """Where it begins: quickly, and beside others where it may be."""
@@ -73,6 +80,16 @@ class PlaceChoice:
         else:
             say(f"{self._label} is not taken over by {place.engine}: {reason}")
 
+    def put_off(self, place: Place, reason: str) -> None:
+        """Try that place again later, and say why."""
+        pause = self._pauses.get(place, _FIRST_PAUSE)
+        self._pauses[place] = min(2 * pause, _LONGEST_PAUSE)
+        self._not_before[place] = time.monotonic() + pause
+        say(
+            f"{self._label} is not yet served by {place}, which is tried again in "
+            f"{pause:.0f} s: {reason}"
+        )
+
     def give_up_sharing(self, reason: str) -> None:
         """It has processes of its own from now on; says why."""
         for engine in _SHAREABLE:
@@ -96,6 +113,8 @@ class PlaceChoice:
         """A release did not come to answer there."""
         if isinstance(error, Refused):
             self.give_up_sharing(str(error))
+        elif isinstance(error, NotNow):
+            self.put_off(place, str(error))
         # It ended, perhaps by the fault of another release.
         elif place.is_shared and isinstance(error, StartFailed | EngineLost):
             say(f"{self._label} is not yet served by {place}: {error}")
@@ -133,7 +152,8 @@ class PlaceChoice:
 
     def _may_try(self, place: Place) -> bool:
         is_possible = not place.is_shared or place.engine in _SHAREABLE
-        return is_possible and place not in self._given_up
+        is_put_off = time.monotonic() < self._not_before.get(place, 0.0)
+        return is_possible and not is_put_off and place not in self._given_up
 
     def _by_rank(self, *, may_share: bool) -> Iterator[Place]:
         """Where it may go from a process of its own by the first engine; the best one first."""

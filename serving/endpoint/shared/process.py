@@ -20,6 +20,8 @@ from serving.endpoint.upstream import EngineAddress
 
 # For a release that is still being loaded when it is not wanted any more.
 _SECONDS_TO_LOAD = 60.0
+# Until a process that has not forgotten a release is asked for that again.
+_SECONDS_TO_NEXT_TRY = 5.0
 
 
 class StartFailed(ServingError):
@@ -51,12 +53,13 @@ class SharedProcess:
         self._coming: dict[str, asyncio.Task[None]] = {}
         # Those that it is to forget, and may still have.
         self._going: set[str] = set()
-        # A release that it did not forget is still in it, so that nobody else may come.
-        self._is_blocked = False
+        # Those that it did not forget when it was asked: nobody else may come meanwhile.
+        self._unforgotten: set[str] = set()
         self._starting = starting
         self._living = asyncio.create_task(self._live())
         # The event loop holds tasks weakly.
         self._leaving: set[asyncio.Task[None]] = set()
+        self._asking_again: set[asyncio.Task[None]] = set()
 
     @classmethod
     def begin(
@@ -79,7 +82,7 @@ class SharedProcess:
 
     def has_room(self, contents: EngineContents) -> bool:
         """Whether that release may come: no other one of its model is there."""
-        if self.is_over or self._is_blocked:
+        if self.is_over or self._unforgotten:
             return False
         package = contents.package_sha256
         is_there = package in self._models or package in self._going
@@ -154,11 +157,14 @@ class SharedProcess:
         """End it; no process is left afterwards."""
         self.is_over = True
         self._living.cancel()
+        for asking in self._asking_again:
+            asking.cancel()
         # A start that is cancelled ends its process itself.
         self._starting.cancel()
         await asyncio.gather(
             self._living,
             self._starting,
+            *self._asking_again,
             return_exceptions=True,
         )
         process = self._process
@@ -198,8 +204,23 @@ class SharedProcess:
         if self.is_over or await detach(self.address, package_sha256):
             return
         # Nobody asks it for that release. Where it hangs, its health checks end it.
-        self._is_blocked = True
+        self._unforgotten.add(package_sha256)
         say(
-            f"Shared engine process {self.pid} did not forget package {package_sha256[:12]}: "
-            "it takes no other release, and ends with its last one"
+            f"Shared engine process {self.pid} did not yet forget package "
+            f"{package_sha256[:12]}: it takes no other release until it has"
         )
+        asking = asyncio.create_task(self._ask_again(package_sha256))
+        self._asking_again.add(asking)
+        asking.add_done_callback(self._asking_again.discard)
+
+    async def _ask_again(self, package_sha256: str) -> None:
+        """Ask it until it has forgotten that release, or is over."""
+        while not self.is_over:
+            await asyncio.sleep(_SECONDS_TO_NEXT_TRY)
+            if await detach(self.address, package_sha256):
+                self._unforgotten.discard(package_sha256)
+                say(
+                    f"Shared engine process {self.pid} forgot package "
+                    f"{package_sha256[:12]}: it takes other releases again"
+                )
+                return

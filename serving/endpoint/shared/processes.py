@@ -15,12 +15,12 @@ from serving.endpoint.engine_record import (
     started_at,
     write_record,
 )
-from serving.endpoint.shared.attaching import Attachment
+from serving.endpoint.shared.attaching import Attachment, NotNow
 from serving.endpoint.shared.company import SharedBase
 from serving.endpoint.shared.process import Kind, SharedProcess, StartFailed
 from serving.endpoint.shared.seat import Seat
 
-# So many starts that failed, and no other is tried for releases of that kind.
+# So many starts in a row that failed, and no other is tried for releases of that kind.
 _MOST_FAILURES = 2
 
 
@@ -63,18 +63,22 @@ class SharedProcesses:
         """A place with that release loaded, in a process that runs, starts, or is started now.
 
         `StartFailed` where that does not start, `Refused` where the release cannot be beside
-        others, `EngineLost` where the process ends meanwhile. It holds nothing of the release then.
+        others, `NotNow` where it cannot at this moment, `EngineLost` where the process ends
+        meanwhile. It holds nothing of the release then.
         """
         while True:
-            process = self._find(order.contents, order.engine)
-            is_found = process is not None
+            found = self._find(order.contents, order.engine)
+            process = found or self._begin(order)
             try:
-                return await _sit(process or self._begin(order), order)
+                return await _sit(process, order)
             except StartFailed:
                 # It was started for another release, with whose package that may have to do.
-                if not is_found:
+                if found is None:
                     self._failures[order.kind] += 1
                     raise
+            finally:
+                if process.is_started:
+                    del self._failures[order.kind]
 
     def adopt(
         self, records: Iterable[EngineRecord], seconds_between_checks: float
@@ -136,7 +140,7 @@ async def _sit(process: SharedProcess, order: SeatOrder) -> Seat:
     try:
         await process.wait_until_started()
         # Before it is loaded: the next endpoint must know of everything that a process may have.
-        await asyncio.to_thread(write_record, order.home, _record(process, order))
+        await _write_down(process, order)
         await process.attach(order.attachment)
     # BaseException: one that is not wanted any more must leave nothing in a process of others.
     except BaseException:
@@ -152,9 +156,10 @@ async def leave(seat: Seat, home: Path) -> None:
     forget_record(home, name)
 
 
-def _record(process: SharedProcess, order: SeatOrder) -> EngineRecord:
+async def _write_down(process: SharedProcess, order: SeatOrder) -> None:
+    """Have the next endpoint find that release; `NotNow` where that cannot be written."""
     address = process.address
-    return EngineRecord(
+    record = EngineRecord(
         pid=process.pid,
         started=started_at(process.pid),
         port=address.port,
@@ -163,3 +168,6 @@ def _record(process: SharedProcess, order: SeatOrder) -> EngineRecord:
         engine=order.engine,
         is_shared=True,
     )
+    is_written = await asyncio.to_thread(write_record, order.home, record)
+    if not is_written:
+        raise NotNow("the next endpoint could not find it there")

@@ -7,7 +7,6 @@ each leaves version 1 with all the traffic.
 import json
 import shutil
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,7 +31,6 @@ from serving.endpoint.limits import Limits
 from tests.support.endpoint_system import (
     MODEL,
     QUESTION,
-    ROOT,
     AllowedFingerprints,
     Home,
     Load,
@@ -43,7 +41,7 @@ from tests.support.endpoint_system import (
     record_of,
     without_record,
 )
-from tests.support.processes import words_of
+from tests.support.processes import refusal_of, words_of
 from tests.support.waiting import SECONDS_AT_MOST
 
 
@@ -593,10 +591,10 @@ def ask_engine(record: EngineRecord, path: str, token: str | None) -> int:
 def test_a_second_endpoint_of_a_home_and_a_taken_port_are_said_in_a_line(
     running: Running, shared: Home, home: Home
 ) -> None:
-    assert "runs already" in _refusal(command(shared.path))
+    assert "runs already" in refusal_of(command(shared.path))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert f"Port {port} on 127.0.0.1 is taken" in _refusal(
+        assert f"Port {port} on 127.0.0.1 is taken" in refusal_of(
             command(home.path, "--port", str(port))
         )
 
@@ -689,18 +687,3 @@ def _put_back(home: Home, folder: Path) -> None:
         file.unlink()
     for file in folder.iterdir():
         shutil.copy2(file, home.path / file.name)
-
-
-def _refusal(command: list[str]) -> str:
-    ended = subprocess.run(
-        command,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS_AT_MOST,
-        check=False,
-    )
-    assert ended.returncode == 1
-    assert ended.stdout == ""
-    assert ended.stderr.count("\n") == 1
-    return ended.stderr

@@ -3,6 +3,7 @@
 The next one takes over those that it may, and the others end.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -14,8 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from core.files import digest_of_json
+from core.private_file import write_private
 from operations.down import end_system
-from registry.ledger.keys import endpoint_key_file
+from registry.ledger.keys import create_endpoint_key, endpoint_key_file, seal
 from serving.endpoint.engine_record import (
     EngineContents,
     EngineRecord,
@@ -36,6 +39,16 @@ def pair(home: Home) -> Home:
     for version in ("1", "2"):
         home.switch(home.begin(version))
     return home
+
+
+def contents_of(home: Home) -> EngineContents:
+    """What an engine of version 1 has loaded."""
+    return EngineContents(
+        model=MODEL,
+        package_sha256=home.digests["1"],
+        spec=home.specs["1"],
+        with_adapter=True,
+    )
 
 
 def both_ready(home: Home) -> None:
@@ -120,12 +133,7 @@ def test_an_engine_that_still_loads_ends_with_its_endpoint(home: Home) -> None:
 def test_a_record_is_never_taken_for_another_process_that_has_its_number(
     home: Home,
 ) -> None:
-    loaded = EngineContents(
-        model=MODEL,
-        package_sha256=home.digests["1"],
-        spec=home.specs["1"],
-        with_adapter=True,
-    )
+    loaded = contents_of(home)
     with (
         subprocess.Popen(
             [sys.executable, "-c", "import time; time.sleep(600)"]
@@ -155,12 +163,7 @@ def test_an_engine_that_ends_while_its_record_is_read_is_no_alarm(
 ) -> None:
     # Those words are what engines are known by.
     words = ["import time; time.sleep(600)", "serving", "--owned"]
-    loaded = EngineContents(
-        model=MODEL,
-        package_sha256=home.digests["1"],
-        spec=home.specs["1"],
-        with_adapter=True,
-    )
+    loaded = contents_of(home)
     with start_known([sys.executable, "-c", *words]) as ending:
         try:
             record = EngineRecord(
@@ -195,6 +198,37 @@ def test_an_engine_that_ends_while_its_record_is_read_is_no_alarm(
             ending.kill()
     assert "ALARM" not in capsys.readouterr().err
     assert list(engines_folder(home.path).iterdir()) == []
+
+
+def test_a_record_of_another_version_is_no_alarm_and_is_forgotten(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["import time; time.sleep(600)", "serving", "--owned"]
+    with start_known([sys.executable, "-c", *words]) as engine:
+        try:
+            record = EngineRecord(
+                pid=engine.pid,
+                started=started_at(engine.pid),
+                port=1,
+                token="x",
+                loaded=contents_of(home),
+                home=str(home.path.resolve()),
+            )
+            fields = record.model_dump(mode="json", exclude={"seal"})
+            # As one had it that knew nothing of processes with several releases.
+            del fields["is_shared"]
+            digest = digest_of_json({"assay": "engine record", "value": fields})
+            sealed = seal(digest, create_endpoint_key(home.path))
+            fields["seal"] = sealed.model_dump(mode="json")
+            file = engines_folder(home.path) / record.name
+            write_private(file, json.dumps(fields))
+            assert read_records(home.path) == ()
+        finally:
+            engine.kill()
+    said = capsys.readouterr().err
+    assert "another version of Assay" in said
+    assert "ALARM" not in said
+    assert not file.exists()
 
 
 @pytest.mark.ci

@@ -1,10 +1,13 @@
 """Where a release begins, where it moves to, and what it gives up."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from core.errors import ServingError
 from serving.endpoint.engine_choice import EngineChoice
-from serving.endpoint.shared.attaching import Refused
+from serving.endpoint.shared import place as places_of
+from serving.endpoint.shared.attaching import NotNow, Refused
 from serving.endpoint.shared.place import Place, PlaceChoice
 from serving.endpoint.shared.process import StartFailed
 from serving.endpoint.upstream import EngineLost
@@ -98,6 +101,24 @@ def test_a_release_that_is_refused_shares_with_no_engine(
     assert places.better_than(OWN, may_share=True) == FAST
     said = capsys.readouterr().err
     assert said == "version 1 of m does not share a process: it is a prompt.\n"
+
+
+def test_a_release_that_cannot_share_at_a_moment_is_tried_again_later(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    clock = SimpleNamespace(monotonic=lambda: now)
+    monkeypatch.setattr(places_of, "time", clock)
+    places = choice_of()
+    error = NotNow("Files of it changed.")
+    for pause in (30, 60, 120):
+        assert places.instead_of(SHARED, error, FIRST) == OWN
+        said = capsys.readouterr().err
+        assert said.endswith(f"again in {pause} s: Files of it changed.\n")
+        now += pause - 1
+        assert first_of(places) == OWN
+        now += 1
+        assert first_of(places) == SHARED
 
 
 def test_a_process_that_ends_is_tried_once_more() -> None:

@@ -13,7 +13,8 @@ import pytest
 from core.errors import ServingError
 from serving.endpoint.engine_process import AdoptedEngine, EngineProcess
 from serving.endpoint.engine_record import EngineContents, EngineRecord, started_at
-from serving.endpoint.shared.attaching import Attachment, Refused
+from serving.endpoint.shared import process
+from serving.endpoint.shared.attaching import Attachment, NotNow, Refused
 from serving.endpoint.shared.process import StartFailed
 from serving.endpoint.shared.processes import SeatOrder, SharedProcesses
 from tests.support.ledgers import SPEC
@@ -89,6 +90,7 @@ class Answers:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.status = 200
+        self.forgets = True
         # Set where a process is asked for something.
         self.is_asked = asyncio.Event()
         # Set once an answer may be given.
@@ -104,8 +106,9 @@ class Answers:
         self.is_asked.set()
         await self.may_answer.wait()
         body = b'{"error": {"message": "it is a prompt."}}'
+        status = self.status if self.forgets or method != "DELETE" else 500
         writer.write(
-            f"HTTP/1.1 {self.status} OK\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+            f"HTTP/1.1 {status} OK\r\ncontent-length: {len(body)}\r\n\r\n".encode()
             + body
         )
         await writer.drain()
@@ -196,6 +199,21 @@ def test_after_two_starts_that_failed_none_is_tried(tmp_path: Path) -> None:
     run(tmp_path, case)
 
 
+def test_starts_that_failed_before_one_that_did_not_do_not_count(
+    tmp_path: Path,
+) -> None:
+    async def case(processes: Processes, _: Answers) -> None:
+        for name in "abc":
+            processes.fails = 1
+            with pytest.raises(StartFailed, match="no memory"):
+                await processes.shared.take(processes.order(name))
+            seat = await processes.shared.take(processes.order(name))
+            # The next one finds none that runs.
+            await seat.stop()
+
+    run(tmp_path, case)
+
+
 def test_a_start_that_nobody_waits_for_any_more_leaves_no_process(
     tmp_path: Path,
 ) -> None:
@@ -246,10 +264,13 @@ def test_a_release_that_is_called_off_while_it_is_attached_leaves_afterwards(
     run(tmp_path, case)
 
 
-def test_a_release_that_is_refused_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("status", "error"), [(409, Refused), (503, NotNow)])
+def test_a_release_that_is_refused_leaves_nothing(
+    tmp_path: Path, status: int, error: type[ServingError]
+) -> None:
     async def case(processes: Processes, answers: Answers) -> None:
-        answers.status = 409
-        with pytest.raises(Refused, match=r"it is a prompt\."):
+        answers.status = status
+        with pytest.raises(error, match=r"it is a prompt\."):
             await processes.shared.take(processes.order("a"))
         assert processes.only_run()
         assert list((processes.home / "endpoint/engines").iterdir()) == []
@@ -257,18 +278,40 @@ def test_a_release_that_is_refused_leaves_nothing(tmp_path: Path) -> None:
     run(tmp_path, case)
 
 
-def test_a_process_that_does_not_forget_a_release_takes_no_other(
+def test_a_release_of_which_nobody_would_know_later_is_in_no_process(
     tmp_path: Path,
 ) -> None:
     async def case(processes: Processes, answers: Answers) -> None:
+        # Where the folder of the records should be.
+        (processes.home / "endpoint").write_text("")
+        with pytest.raises(NotNow):
+            await processes.shared.take(processes.order("a"))
+        assert processes.only_run()
+        assert answers.asked == []
+
+    run(tmp_path, case)
+
+
+def test_a_process_takes_no_other_release_until_it_has_forgotten_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_SECONDS_TO_NEXT_TRY", 0.01)
+
+    async def case(processes: Processes, answers: Answers) -> None:
         take = processes.shared.take
         stays, goes = await asyncio.gather(*(take(processes.order(n)) for n in "ab"))
-        answers.status = 500
+        answers.forgets = False
         await goes.stop()
-        answers.status = 200
         assert stays.pid in processes.running()
         other = await take(processes.order("c"))
         assert other.pid != stays.pid
+        answers.forgets = True
+        # The other one has that model.
+        newer = contents_of("c", 2)
+        while not processes.shared.has_room(newer, ENGINE):  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.01)
+        again = await take(processes.order("c", 2))
+        assert again.pid == stays.pid
 
     run(tmp_path, case)
 
