@@ -228,7 +228,8 @@ def _listens_on(pid: int, port: int) -> bool:
 
 
 def _read_record(home: Path, path: Path) -> EngineRecord | None:
-    with suppress(DamagedFile, OSError):
+    # ValueError: what was JSON a moment ago is none any more.
+    with suppress(DamagedFile, OSError, ValueError):
         record = EngineRecord.read(path)
         if path.name != record.name or not record.is_running():
             return None

@@ -16,7 +16,7 @@ _MOST_ENDS = 2
 # Seconds: a process that answered for so long starts the count of ends again.
 _STEADY = 600.0
 # Seconds until a place is tried again in which a release could not be at that moment: twice as many
-# each time.
+# each time, unless the last time is long ago.
 _FIRST_PAUSE, _LONGEST_PAUSE = 30.0, 3600.0
 # vLLM's server has one adapter.
 _SHAREABLE = (OPENVINO, TRANSFORMERS)
@@ -82,9 +82,12 @@ class PlaceChoice:
 
     def put_off(self, place: Place, reason: str) -> None:
         """Try that place again later, and say why."""
+        now = time.monotonic()
+        if now > self._not_before.get(place, now) + _LONGEST_PAUSE:
+            del self._pauses[place]
         pause = self._pauses.get(place, _FIRST_PAUSE)
         self._pauses[place] = min(2 * pause, _LONGEST_PAUSE)
-        self._not_before[place] = time.monotonic() + pause
+        self._not_before[place] = now + pause
         say(
             f"{self._label} is not yet served by {place}, which is tried again in "
             f"{pause:.0f} s: {reason}"
