@@ -3,6 +3,7 @@
 import asyncio
 
 from core.errors import ServingError
+from core.log import say
 from serving.endpoint.engine_record import EngineRecord
 from serving.endpoint.leftovers import end_leftover
 from serving.endpoint.loaded_engine import LoadedEngine
@@ -67,16 +68,19 @@ class EngineStarts:
         if leftover is None:
             return None
         context = self._context
-        lasting = context.choice.lasting
-        place = Place(lasting, is_shared=leftover.is_shared)
+        choice = context.engines.choose(need.recorded.release.spec.engine)
+        # What answered answers on, whichever engine that is: a better one takes over later.
+        is_allowed = choice.allows(leftover.engine)
+        engine = leftover.engine if is_allowed else choice.lasting
+        place = Place(engine, is_shared=leftover.is_shared)
         loading = Loading(need, context, place)
         loaded = await loading.adopt(leftover)
         self.leftover = None
         return loaded
 
     async def _load(self, need: Need) -> LoadedEngine:
-        scored = need.recorded.release.spec.engine
         place = first = self.first_place(need)
+        failures: dict[Place, ServingError] = {}
         while True:
             self._place = place
             was_shown = place in self._shown
@@ -85,10 +89,26 @@ class EngineStarts:
                 loaded = await loading.start()
             # Also where it ended while it loaded: another library may take the process with it.
             except ServingError as error:
-                instead = self._places.instead_of(place, error, scored)
-                if instead is None:
-                    raise
+                failures[place] = error
+                instead = self._places.instead_of(place, error)
+                if instead is None or instead in failures:
+                    raise _explain(failures) from None
+                if not place.is_shared:
+                    say(
+                        f"{need.label} is served by {instead.engine}, not by {place.engine}: "
+                        f"{error}"
+                    )
                 place = instead
             else:
                 self._places.note_stand_in(first, loaded.place)
                 return loaded
+
+
+def _explain(failures: dict[Place, ServingError]) -> ServingError:
+    """The last error, with the one of the engine that was tried before in a process of its own."""
+    *_, last = failures.values()
+    own = [place for place in failures if not place.is_shared]
+    if len(own) == 1:
+        return last
+    facts = (f"by {place.engine}: {failures[place]}" for place in own)
+    return ServingError(" ".join(facts))

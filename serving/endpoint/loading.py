@@ -11,9 +11,10 @@ from pathlib import Path
 
 from core.errors import ServingError
 from core.log import say
+from pipelines.engines import TRANSFORMERS
 from pipelines.values.fixed_prompt import FILE as PROMPT
 from pipelines.values.serving_spec import ServingSpec
-from serving.endpoint.engine_choice import EngineChoice
+from serving.endpoint.engine_choice import EngineWish
 from serving.endpoint.engine_process import AdoptedEngine, EngineOrder, EngineProcess
 from serving.endpoint.engine_record import EngineRecord, started_at, write_record
 from serving.endpoint.health import SECONDS_FOR_A_CHECK
@@ -42,7 +43,7 @@ class EngineContext:
     limits: Limits
     on_change: Callable[[], None]
     spares: SpareEngines = field(default_factory=lambda: SpareEngines(0))
-    choice: EngineChoice = field(default_factory=EngineChoice)
+    engines: EngineWish = field(default_factory=EngineWish)
     shared: SharedProcesses = field(default_factory=SharedProcesses)
 
 
@@ -149,7 +150,10 @@ class Loading:
 
     def _complete(self, arguments: list[str], label: str) -> EngineOrder:
         words = [*arguments, "--engine", self.place.engine]
-        if self.is_take_over or self.place.is_shared:
+        # What another engine scored is asked for scored answers before transformers stands in.
+        scored = self.need.recorded.release.spec.engine
+        is_scored_by_other = scored != TRANSFORMERS
+        if self.is_take_over or self.place.is_shared or is_scored_by_other:
             words.append("--no-stand-in")
         grace = self.context.limits.seconds_without_an_endpoint
         return EngineOrder(words, label, grace)
@@ -242,8 +246,8 @@ class Loading:
             fact = await show_parity(engine, verified, spec, is_new=asks_drawn)
             beside = ", in a process with others" if self.place.is_shared else ""
             loaded.detail = f"{fact}{beside}"
-        # What had full traffic once was probed before that.
-        elif is_new:
+        # What had full traffic once was probed before that, be it by an engine that stands in.
+        elif is_new or self.is_take_over:
             loaded.detail = await probe(engine, verified)
         return loaded
 

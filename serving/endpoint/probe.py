@@ -13,12 +13,16 @@ from serving.paths import CHAT
 _AT_ONCE = 4
 
 
+class OtherAnswers(ServingError):
+    """An engine that answers, and not as it was scored; the message has both numbers."""
+
+
 async def probe(engine: EngineAddress, verified: VerifiedRelease) -> str:
     """Ask the package's known answers, and as many drawn ones as the release says.
 
     Gives how many were the same, as in `8 of 8 known answers, 4 of 4 drawn answers`.
-    `ServingError` with both numbers where fewer than the release's share of either kind come back
-    word for word, or where the package has too few prompts to draw from.
+    `OtherAnswers` where fewer than the release's share of either kind come back word for word,
+    `ServingError` where the package has too few prompts to draw from.
     """
     release = verified.release
     # In a thread: it reads the evidence of the package, which may be large.
@@ -41,7 +45,7 @@ async def probe(engine: EngineAddress, verified: VerifiedRelease) -> str:
 
 
 async def probe_known(engine: EngineAddress, verified: VerifiedRelease) -> str:
-    """Ask the package's known answers alone; `ServingError` as `probe`."""
+    """Ask the package's known answers alone; `OtherAnswers` as `probe`."""
     known = verified.known_answers
     return await _compare(engine, verified.release, known, "known answers")
 
@@ -62,7 +66,7 @@ async def _compare(
     # Asked whether it passed: without a single known answer it did not.
     if outcomes and same >= release.known_answers_share * count:
         return fact
-    raise ServingError(
+    raise OtherAnswers(
         f"Version {release.version} of {release.model} gave {fact}, and "
         f"{release.known_answers_share:.0%} are asked for. "
         "It does not answer here as it was scored: compare library versions and the "

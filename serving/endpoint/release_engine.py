@@ -65,7 +65,8 @@ class ReleaseEngine:
         self.pid = 0
         self.package = PackageWatch(context.home, need.recorded.release, need.signer)
         # Where its next process is to be, and what the one that answers loaded.
-        self._places = PlaceChoice(need.label, context.choice, start.engine)
+        choice = context.engines.choose(need.recorded.release.spec.engine)
+        self._places = PlaceChoice(need.label, choice, start.engine)
         self._starts = EngineStarts(context, self._places, start.leftover)
         self.loaded_spec = need.recorded.release.spec
         self._loaded: LoadedEngine | None = None
@@ -195,9 +196,8 @@ class ReleaseEngine:
             self._keeping = asyncio.create_task(self._keep_running())
 
     def _choose_next(self) -> None:
-        """Whatever a canary compared: where its process ends, the quickest one is started."""
-        if self._context.choice.later and not self.need.is_pending:
-            self._places.own_engine = self._context.choice.quickest
+        if not self.need.is_pending:
+            self._places.begin_quickly()
 
     async def look_at_package(self) -> None:
         """Report when it is damaged, and when it is whole again.
