@@ -1,6 +1,7 @@
 """A release that OpenVINO scored is served by OpenVINO, and by another engine as that may be."""
 
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from pipelines.values.canary import CanaryPlan
 from registry.release.known_answers import read_known_answers, write_known_answers
 from serving.endpoint.engine_record import read_records
 from tests.support.endpoint_system import Home, Running, endpoint, record_of
-from tests.support.in_openvino import in_openvino
+from tests.support.in_openvino import in_openvino, say_engine
 from tests.support.processes import words_of
 from tests.support.waiting import wait_until
 
@@ -202,18 +203,15 @@ def test_models_that_either_engine_scored_share_a_process_of_openvino(
 def test_going_back_to_what_another_engine_scored_has_that_engine_answer(
     home: Home,
 ) -> None:
-    with endpoint(home, "--seconds-until-unloaded", "5") as running:
-        first = home.release("3")
-        home.release("1")
-        assert running.ask().headers["x-assay-release"] == "1"
-        assert running.computed_by() == OPENVINO
-        # Each in the engine that scored it.
-        assert record_of(home, "3").engine == TRANSFORMERS
+    with endpoint(home) as running:
+        first = home.release("1")
+        home.release("3")
+        assert running.ask().headers["x-assay-release"] == "3"
         home.roll_back(first)
         home.client.ring()
         answer = running.ask()
-        assert answer.headers["x-assay-release"] == "3"
-        assert answer.json()["system_fingerprint"] == home.specs["3"].fingerprint
+        assert answer.headers["x-assay-release"] == "1"
+        assert answer.json()["system_fingerprint"] == home.specs["1"].fingerprint
 
 
 @pytest.mark.ci
@@ -255,3 +253,49 @@ def test_a_canary_of_what_transformers_scored_has_its_baseline_in_transformers(
             running, f"the baseline, version 1 of letters-tiny is ready: {BY_STAND_IN}"
         )
     assert engines == [OPENVINO, TRANSFORMERS, TRANSFORMERS]
+
+
+@pytest.mark.slow
+def test_a_spare_process_loads_it_in_openvino(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASSAY_SPARE_ENGINES", "1")
+    with endpoint(home) as running:
+        said_in(running, "Spare engine process", "is ready")
+        [spare] = running.engines()
+        home.release("1")
+        assert record_of(home, "1").pid == spare.pid
+        assert running.computed_by() == OPENVINO
+
+
+@pytest.mark.slow
+def test_its_base_is_answered_by_openvino_where_its_versions_are_revoked(
+    home: Home,
+) -> None:
+    home.switch(home.begin("1"))
+    home.revoke("1")
+    home.serve_base()
+    with endpoint(home) as running:
+        wait_for(running, OPENVINO)
+        answer = running.ask()
+        assert answer.headers["x-assay-release"] == "base"
+    own = home.specs["1"].with_adapter(None)
+    assert answer.json()["system_fingerprint"] == own.fingerprint
+
+
+@pytest.mark.ci
+def test_what_vllm_scored_is_answered_by_transformers_where_there_is_no_vllm(
+    home: Home,
+) -> None:
+    home = home.with_changed(
+        "3", partial(say_engine, engine="vllm", engine_version="1")
+    )
+    spec = home.specs["3"].in_engine("vllm", "1")
+    home = replace(home, specs={**home.specs, "3": spec})
+    with endpoint(home) as running:
+        home.release("3")
+        assert running.computed_by() == TRANSFORMERS
+        said_in(running, "by transformers, not by vllm", "does not name a Python")
+        said_in(running, "is ready: 4 of 4 known answers", "scored by vllm 1")
+        assert running.ask().headers["x-assay-fingerprint"] == spec.fingerprint
+        assert "is started beside" not in running.log.read_text()
