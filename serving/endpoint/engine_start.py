@@ -7,7 +7,7 @@ from core.log import say
 from serving.endpoint.engine_record import EngineRecord
 from serving.endpoint.leftovers import end_leftover
 from serving.endpoint.loaded_engine import LoadedEngine
-from serving.endpoint.loading import EngineContext, Loading
+from serving.endpoint.loading import EngineContext, Loading, NotVerified
 from serving.endpoint.need import Need
 from serving.endpoint.shared.place import Place, PlaceChoice
 
@@ -37,8 +37,8 @@ class EngineStarts:
             async with asyncio.timeout(limit):
                 return await self._adopt(need) or await self._load(need)
         except TimeoutError:
-            if self._place.is_shared:
-                self._places.note_end(self._place)
+            # Like one that ended: after two of them something else answers, where there is any.
+            self._places.note_end(self._place)
             raise ServingError(f"it was not ready within {limit:.0f} s") from None
 
     def first_place(self, need: Need) -> Place:
@@ -87,6 +87,9 @@ class EngineStarts:
             loading = Loading(need, self._context, place, was_shown=was_shown)
             try:
                 loaded = await loading.start()
+            # Whichever engine computes.
+            except NotVerified:
+                raise
             # Also where it ended while it loaded: another library may take the process with it.
             except ServingError as error:
                 failures[place] = error
@@ -108,7 +111,7 @@ def _explain(failures: dict[Place, ServingError]) -> ServingError:
     """The last error, with the one of the engine that was tried before in a process of its own."""
     *_, last = failures.values()
     own = [place for place in failures if not place.is_shared]
-    if len(own) == 1:
+    if len(own) < 2:
         return last
     facts = (f"by {place.engine}: {failures[place]}" for place in own)
     return ServingError(" ".join(facts))

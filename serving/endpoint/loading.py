@@ -35,6 +35,10 @@ from serving.openai_schema.models import ModelList
 from serving.package import WEIGHTS
 
 
+class NotVerified(ServingError):
+    """A release whose package may not be served, by whatever engine; the message says why."""
+
+
 @dataclass(frozen=True)
 class EngineContext:
     """What an engine needs of the endpoint around it."""
@@ -90,7 +94,10 @@ class Loading:
         return loaded
 
     async def start(self) -> LoadedEngine:
-        """A new process or a spare one; `ServingError` where it is not as it should be."""
+        """A new process or a spare one; `ServingError` where it is not as it should be.
+
+        `NotVerified` where its package is not, before anything is started.
+        """
         verified = await self._verify()
         process: EngineProcess | Seat
         if self.place.is_shared:
@@ -162,7 +169,11 @@ class Loading:
         # In a thread: it reads every byte of the package.
         need = self.need
         release = need.recorded.release
-        return await asyncio.to_thread(verify, self.context.home, release, need.signer)
+        home = self.context.home
+        try:
+            return await asyncio.to_thread(verify, home, release, need.signer)
+        except ServingError as error:
+            raise NotVerified(str(error)) from error
 
     async def _order(self, verified: VerifiedRelease) -> EngineOrder:
         home = self.context.home

@@ -14,15 +14,15 @@ _AT_ONCE = 4
 
 
 class OtherAnswers(ServingError):
-    """An engine that answers, and not as it was scored; the message has both numbers."""
+    """An engine that answers, and was not seen to answer as it was scored; the message says why."""
 
 
 async def probe(engine: EngineAddress, verified: VerifiedRelease) -> str:
     """Ask the package's known answers, and as many drawn ones as the release says.
 
     Gives how many were the same, as in `8 of 8 known answers, 4 of 4 drawn answers`.
-    `OtherAnswers` where fewer than the release's share of either kind come back word for word,
-    `ServingError` where the package has too few prompts to draw from.
+    `OtherAnswers` with both numbers where fewer than the release's share of either kind come back
+    word for word, or where the package has too few prompts to draw from.
     """
     release = verified.release
     # In a thread: it reads the evidence of the package, which may be large.
@@ -33,7 +33,7 @@ async def probe(engine: EngineAddress, verified: VerifiedRelease) -> str:
         release.spec.default_max_tokens,
     )
     if len(drawn) < release.drawn_answers:
-        raise ServingError(
+        raise OtherAnswers(
             f"Version {release.version} of {release.model} is to be asked "
             f"{release.drawn_answers} held-out prompts, and its package holds {len(drawn)}. "
             "Promote it again."

@@ -12,7 +12,7 @@ from core.errors import ServingError
 from pipelines.engines import OPENVINO, TRANSFORMERS
 from serving.load import load_engine
 from serving.package import open_package
-from tests.support.in_openvino import say_engine, score_in_openvino
+from tests.support.in_engine import say_engine, score_in_openvino
 from tests.support.running_engine import Served
 
 HERE = version(OPENVINO)

@@ -42,6 +42,11 @@ class PlaceChoice:
         self._given_up: dict[Place, str] = {}
         self._ends: dict[Place, int] = {}
 
+    @property
+    def fault_of_scored(self) -> str:
+        """Why the engine that scored does not answer; empty where it does, or is not wanted."""
+        return self._given_up.get(Place(self._choice.scored), "")
+
     def first(self, *, may_share: bool, has_room: Callable[[Place], bool]) -> Place:
         """Where it begins: quickly, and beside others where it may be."""
         own = Place(self.own_engine)

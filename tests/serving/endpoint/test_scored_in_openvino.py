@@ -14,7 +14,7 @@ from pipelines.values.canary import CanaryPlan
 from registry.release.known_answers import read_known_answers, write_known_answers
 from serving.endpoint.engine_record import read_records
 from tests.support.endpoint_system import Home, Running, endpoint, record_of
-from tests.support.in_openvino import in_openvino, say_engine
+from tests.support.in_engine import in_openvino, say_engine
 from tests.support.processes import words_of
 from tests.support.waiting import wait_until
 
@@ -121,9 +121,25 @@ def test_where_openvino_does_not_take_the_base_transformers_stands_in_as_scored(
             running, "is served by transformers, not by openvino", "does not take tiny"
         )
         said_in(running, f"is ready: {BY_STAND_IN}")
-        assert running.ask().headers["x-assay-fingerprint"] == (
-            home.specs["1"].fingerprint
-        )
+        answer = running.ask()
+        assert answer.headers["x-assay-fingerprint"] == home.specs["1"].fingerprint
+        [alarm] = home.client.state().alarms
+        assert alarm.startswith("Version 1 of letters-tiny is answered by transformers")
+        assert alarm.endswith("set ASSAY_ENGINE=transformers if it is to stay so.")
+
+
+@pytest.mark.slow
+def test_another_version_of_openvino_than_the_one_that_scored_does_not_answer(
+    home: Home,
+) -> None:
+    older = partial(say_engine, engine=OPENVINO, engine_version="2025.0.0")
+    home = home.with_changed("1", older)
+    spec = home.specs["1"].in_engine(OPENVINO, "2025.0.0")
+    home = replace(home, specs={**home.specs, "1": spec})
+    with endpoint(home) as running:
+        home.release("1")
+        assert running.computed_by() == TRANSFORMERS
+        said_in(running, "is served by transformers, not by openvino", "not 2025.0.0")
 
 
 def forget(package: Path) -> None:
@@ -162,6 +178,7 @@ def test_transformers_answers_where_it_is_asked_for_and_scored_answers_come_back
         home.release("1")
         assert running.computed_by() == TRANSFORMERS
         said_in(running, f"is ready: {BY_STAND_IN}")
+        assert home.client.state().alarms == ()
         running.kill()
     monkeypatch.setenv("ASSAY_ENGINE", OPENVINO)
     with endpoint(home) as again:

@@ -1,4 +1,4 @@
-"""Versions whose scores hold for OpenVINO, made of ones that transformers scored."""
+"""Versions that another engine scored, made of ones that transformers scored."""
 
 import json
 from dataclasses import replace
