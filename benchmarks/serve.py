@@ -36,9 +36,10 @@ from benchmarks.chat_servers import (
 )
 from benchmarks.site import print_result
 from core.settings import Settings
+from pipelines.engines import TRANSFORMERS
 from pipelines.values.precision import PRECISIONS
-from serving.endpoint.engine_choice import choose_engines
-from serving.load import ENGINES
+from serving.as_scored import ENGINES
+from serving.endpoint.engine_choice import read_wish
 
 CLIENTS = (1, 4, 16)
 GOAL = 2.0
@@ -98,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--engine",
         choices=ENGINES,
-        default=choose_engines(Settings()).lasting,
+        default=read_wish(Settings()).choose(TRANSFORMERS).lasting,
         help="what Assay's engine computes by (default: what lasts in an endpoint here)",
     )
     parser.add_argument(

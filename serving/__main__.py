@@ -18,8 +18,9 @@ from core.lifetime import end_with_the_run
 from core.log import exit_code, say
 from core.ready import ready_line
 from pipelines.values.precision import PRECISIONS
+from serving.as_scored import ENGINES
 from serving.garbage import leave_out_of_search
-from serving.load import ENGINES, EngineConfig, base_model_name, load_engine
+from serving.load import EngineConfig, base_model_name, load_engine
 from serving.owner import Owner, OwnerOnlyApp, Ownership
 from serving.spare import FLAG, wait_for_instructions
 
@@ -181,13 +182,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--engine",
         choices=ENGINES,
-        default=ENGINES[0],
-        help="what computes answers (default: transformers)",
+        help="what computes answers (default: what scored, and transformers for a base alone)",
     )
     parser.add_argument(
         "--no-stand-in",
         action="store_true",
-        help="end where that engine does not take the base, instead of using transformers",
+        help="end where that engine does not take the base, instead of using transformers "
+        "(what another engine scored never uses it so)",
     )
     parser.add_argument(
         "--shared",

@@ -14,7 +14,14 @@ from pipelines.models.language_model import LanguageModel, load_language_model
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.precision import PRECISIONS, Precision, find_precision
 from pipelines.values.serving_spec import ServingSpec
-from serving.openai_schema.fields import MODEL_NAME
+from serving.as_scored import (
+    ENGINES,
+    check_before_loading,
+    check_loaded,
+    choose_engine,
+    may_stand_in,
+    specs_of,
+)
 from serving.package import (
     WEIGHTS,
     Package,
@@ -24,7 +31,6 @@ from serving.package import (
 )
 from serving.stamps import Stamps, load_unchanged, read_stamps
 
-ENGINES = (TRANSFORMERS, OPENVINO, VLLM)
 # Tokens of an answer to a request that sets no limit, where a base is served alone.
 DEFAULT_MAX_TOKENS = 256
 
@@ -41,12 +47,27 @@ class EngineConfig:
     precision: Precision | None = None
     # None: as it was scored; for a base alone 256.
     default_max_tokens: int | None = None
-    # What computes answers, where it takes the base.
-    engine: str = TRANSFORMERS
-    # Whether transformers computes them where it does not; without that it is a `ServingError`.
+    # What computes answers, where it takes the base. None: what scored; for a base alone
+    # transformers.
+    engine: str | None = None
+    # Whether transformers computes them where it does not, unless that engine scored; without
+    # that it is a `ServingError`.
     has_stand_in: bool = True
     # What is done, with a sentence, where what computes them ends while it serves.
     when_lost: Callable[[str], None] = say
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """Weights in transformers, and what is to answer by them."""
+
+    language: LanguageModel
+    # By name, in transformers.
+    specs: dict[str, ServingSpec]
+    package: Package | None
+    engine: str
+    # Whether transformers may answer in the place of that engine.
+    has_stand_in: bool
 
 
 def engine_wanted(settings: Settings) -> str:
@@ -68,8 +89,6 @@ def load_engine(config: EngineConfig) -> Engine:
     also where files were exchanged after their check, be it for a moment.
     """
     base = BaseModelManifest.read(config.base_manifest)
-    if not config.has_stand_in:
-        check_device(config.engine)
     engine = _load_unchanged(config, base)
     if engine is not None:
         return engine
@@ -83,18 +102,23 @@ def _load_unchanged(config: EngineConfig, base: BaseModelManifest) -> Engine | N
     def look() -> tuple[Stamps | None, ...]:
         return _read_stamps(config, base)
 
-    def load() -> tuple[LanguageModel, dict[str, ServingSpec]]:
-        return _check_and_load(config, base)
+    def load() -> tuple[_Loaded, Engine | None]:
+        loaded = _check_and_load(config, base)
+        # It reads the files once more, by itself.
+        reads_files = loaded.engine == VLLM
+        return loaded, _open_engine(config, base, loaded) if reads_files else None
 
-    # It reads the files once more, by itself.
-    if config.engine == VLLM:
-        return load_unchanged(
-            look,
-            lambda: _open_engine(config, base, *load()),
-            lambda engine: engine.close(),
-        )
-    loaded = load_unchanged(look, load, lambda _: None)
-    return None if loaded is None else _open_engine(config, base, *loaded)
+    kept = load_unchanged(look, load, _close)
+    if kept is None:
+        return None
+    loaded, engine = kept
+    return engine or _open_engine(config, base, loaded)
+
+
+def _close(kept: tuple[_Loaded, Engine | None]) -> None:
+    _, engine = kept
+    if engine is not None:
+        engine.close()
 
 
 def _read_stamps(
@@ -107,19 +131,23 @@ def _read_stamps(
     return of_base, read_stamps(config.package)
 
 
-def _check_and_load(
-    config: EngineConfig, base: BaseModelManifest
-) -> tuple[LanguageModel, dict[str, ServingSpec]]:
-    check_base(config.base_folder, base)
+def _check_and_load(config: EngineConfig, base: BaseModelManifest) -> _Loaded:
     package = None
     if config.package is not None:
         package = open_package(config.package, base)
+    engine = choose_engine(config.engine, package)
+    has_stand_in = config.has_stand_in and may_stand_in(package)
+    if not has_stand_in:
+        check_device(engine)
+    check_base(config.base_folder, base)
     template = _read_template(config, base, package)
     precision = _precision(config, package)
     default_max_tokens = _default_max_tokens(config, package)
     spec = ServingSpec.of_transformers(base, precision, default_max_tokens)
     # Before the weights: a wrong configuration is then found in milliseconds.
-    specs = specs_of(base, spec, config.model_name, package)
+    specs = specs_of(base_model_name(base), spec, config.model_name, package)
+    if package is not None:
+        check_before_loading(specs[config.model_name], package, engine)
     language = load_language_model(
         base,
         config.base_folder,
@@ -128,22 +156,19 @@ def _check_and_load(
         package.adapter_folder if package else None,
     )
     copy_weights(language.model)
-    return language, specs
+    return _Loaded(language, specs, package, engine, has_stand_in)
 
 
 def _open_engine(
-    config: EngineConfig,
-    base: BaseModelManifest,
-    language: LanguageModel,
-    specs: dict[str, ServingSpec],
+    config: EngineConfig, base: BaseModelManifest, loaded: _Loaded
 ) -> Engine:
     from pipelines.engines.transformers import TransformersEngine
 
-    if config.engine == OPENVINO:
-        return _load_openvino(config, base, language, specs)
-    if config.engine == VLLM:
-        return _load_vllm(config, base, language, specs)
-    return TransformersEngine(language, specs)
+    if loaded.engine == OPENVINO:
+        return _load_openvino(base, loaded)
+    if loaded.engine == VLLM:
+        return _load_vllm(config, base, loaded)
+    return TransformersEngine(loaded.language, loaded.specs)
 
 
 def check_device(engine: str) -> None:
@@ -156,12 +181,7 @@ def check_device(engine: str) -> None:
         )
 
 
-def _load_openvino(
-    config: EngineConfig,
-    base: BaseModelManifest,
-    language: LanguageModel,
-    specs: dict[str, ServingSpec],
-) -> Engine:
+def _load_openvino(base: BaseModelManifest, loaded: _Loaded) -> Engine:
     """An engine that computes by OpenVINO; by transformers where OpenVINO does not take the base.
 
     What is served says which of them it is: that is part of its spec. `ServingError` where
@@ -170,10 +190,11 @@ def _load_openvino(
     from pipelines.engines.openvino.opening import library_version, open_openvino
     from pipelines.engines.transformers import TransformersEngine, has_adapter
 
+    language, specs = loaded.language, loaded.specs
     try:
         compiled = open_openvino(language, has_adapter=has_adapter(language, specs))
     except NotTaken as reason:
-        if not config.has_stand_in:
+        if not loaded.has_stand_in:
             raise ServingError(f"OpenVINO does not take {base.id}: {reason}") from None
         say(f"OpenVINO does not serve {base.id}: {reason}. transformers serves it.")
         return TransformersEngine(language, specs)
@@ -187,10 +208,7 @@ def _load_openvino(
 
 
 def _load_vllm(
-    config: EngineConfig,
-    base: BaseModelManifest,
-    language: LanguageModel,
-    specs: dict[str, ServingSpec],
+    config: EngineConfig, base: BaseModelManifest, loaded: _Loaded
 ) -> Engine:
     """An engine that asks vLLM; transformers where it is known beforehand that vLLM cannot serve.
 
@@ -199,19 +217,27 @@ def _load_vllm(
     from pipelines.engines.transformers import TransformersEngine
     from pipelines.engines.vllm.opening import Weights, open_vllm, plan_vllm
 
+    language, specs = loaded.language, loaded.specs
     adapter = None if config.package is None else config.package / WEIGHTS
     weights = Weights(config.base_folder, base.digest, adapter)
     try:
         plan = plan_vllm(language, specs, weights)
     except NotTaken as reason:
-        if not config.has_stand_in:
+        if not loaded.has_stand_in:
             raise ServingError(f"vLLM does not serve {base.id}: {reason}") from None
         say(f"vLLM does not serve {base.id}: {reason}. transformers serves it.")
         return TransformersEngine(language, specs)
     try:
-        return open_vllm(plan, language, specs, config.when_lost)
+        engine = open_vllm(plan, language, specs, config.when_lost)
     except (NotTaken, ServingError) as reason:
         raise ServingError(f"vLLM does not serve {base.id}: {reason}") from reason
+    try:
+        if loaded.package is not None:
+            check_loaded(engine.specs[config.model_name], loaded.package)
+    except ServingError:
+        engine.close()
+        raise
+    return engine
 
 
 def copy_weights(model: Any) -> None:
@@ -283,32 +309,3 @@ def _default_max_tokens(config: EngineConfig, package: Package | None) -> int:
     if package is not None:
         return package.verdict.spec.default_max_tokens
     return DEFAULT_MAX_TOKENS
-
-
-def specs_of(
-    base: BaseModelManifest, spec: ServingSpec, name: str, package: Package | None
-) -> dict[str, ServingSpec]:
-    """The tuned model first: a client that asks for the list often picks the first."""
-    base_name = base_model_name(base)
-    if package is None:
-        return {base_name: spec}
-    is_valid = MODEL_NAME.fullmatch(name) is not None
-    if not is_valid or name == base_name:
-        raise ServingError(
-            f"--model-name {name[:40]!r} cannot be served beside the base {base_name}. "
-            "Use letters, digits, dot, dash, and another name."
-        )
-    tuned = spec.with_adapter(package.adapter.sha256)
-    _check_as_scored(tuned, package)
-    return {name: tuned, base_name: spec}
-
-
-def _check_as_scored(spec: ServingSpec, package: Package) -> None:
-    """Return only if the spec of what is loaded is the one that the verdict holds for."""
-    differences = package.verdict.spec.differences(spec)
-    if differences:
-        raise ServingError(
-            f"{package.folder} was scored in another configuration than is to be served: "
-            f"{'; '.join(differences)}. "
-            "Serve it as it was scored, or have this configuration screened by itself."
-        )

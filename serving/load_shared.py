@@ -1,6 +1,6 @@
 """From folders to an engine that several releases of one base share: check, then load."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.errors import DamagedFile, ServingError
@@ -13,13 +13,19 @@ from pipelines.models.language_model import LanguageModel, load_language_model
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.precision import Precision
 from pipelines.values.serving_spec import ServingSpec
+from serving.as_scored import (
+    check_before_loading,
+    choose_engine,
+    may_stand_in,
+    specs_of,
+)
 from serving.load import (
     DEFAULT_MAX_TOKENS,
+    base_model_name,
     check_device,
     check_precision,
     copy_weights,
     scored_precision,
-    specs_of,
 )
 from serving.package import Package, check_base, open_package, read_chat_template
 from serving.stamps import Stamps, load_unchanged, read_stamps
@@ -38,8 +44,10 @@ class SharedConfig:
     adapted_like: Path
     # None: as that package was scored.
     precision: Precision | None = None
-    engine: str = TRANSFORMERS
-    # Whether transformers computes where that engine does not take the base.
+    # None: what scored that package.
+    engine: str | None = None
+    # Whether transformers computes where that engine does not take the base, unless that engine
+    # scored the package.
     has_stand_in: bool = True
 
 
@@ -59,12 +67,17 @@ class SharedBase:
     """A loaded base that takes adapters."""
 
     base: BaseModelManifest
-    # Of the base by itself, as it is scored; each release has its own limit of tokens.
-    scored: ServingSpec
+    # Of the base by itself, in transformers; each release has its own limit of tokens.
+    loaded: ServingSpec
     engine: SharedEngine
     skeleton: Skeleton
-    # What computes instead of what scores: its name and version.
+    # What computes instead of transformers: its name and version.
     computed_by: tuple[str, str] | None = None
+
+    @property
+    def engine_name(self) -> str:
+        """What computes."""
+        return TRANSFORMERS if self.computed_by is None else self.computed_by[0]
 
     def attach(self, order: ReleaseOrder) -> ReleaseEngine:
         """Check a package and compute with its adapter; `AssayError` where it cannot share.
@@ -75,8 +88,9 @@ class SharedBase:
         limit = order.default_max_tokens
         if limit is None:
             limit = package.verdict.spec.default_max_tokens
-        spec = self.scored.model_copy(update={"default_max_tokens": limit})
-        specs = specs_of(self.base, spec, order.model_name, package)
+        spec = self.loaded.model_copy(update={"default_max_tokens": limit})
+        specs = specs_of(base_model_name(self.base), spec, order.model_name, package)
+        check_before_loading(specs[order.model_name], package, self.engine_name)
         if self.computed_by is not None:
             for name, each in specs.items():
                 specs[name] = each.in_engine(*self.computed_by)
@@ -144,15 +158,17 @@ def _read_stamps(
 
 
 def _check_and_load(config: SharedConfig, base: BaseModelManifest) -> SharedBase:
-    if config.engine not in (TRANSFORMERS, OPENVINO):
-        raise ServingError(
-            f"--engine {config.engine} has a process for each release. Leave --shared out."
-        )
-    if not config.has_stand_in:
-        check_device(config.engine)
-    check_base(config.base_folder, base)
     example = open_package(config.adapted_like, base)
     check_weights(example)
+    engine = choose_engine(config.engine, example)
+    if engine not in (TRANSFORMERS, OPENVINO):
+        raise ServingError(
+            f"--engine {engine} has a process for each release. Leave --shared out."
+        )
+    has_stand_in = config.has_stand_in and may_stand_in(example)
+    if not has_stand_in:
+        check_device(engine)
+    check_base(config.base_folder, base)
     folders = config.base_manifest.parent, config.base_folder, example.folder
     template = read_chat_template(base, folders)
     if config.precision is None:
@@ -164,8 +180,9 @@ def _check_and_load(config: SharedConfig, base: BaseModelManifest) -> SharedBase
     )
     copy_weights(tuned.model)
     spec = ServingSpec.of_transformers(base, precision, DEFAULT_MAX_TOKENS)
-    if config.engine == OPENVINO:
-        return _open_with_openvino(config, base, spec, tuned, example)
+    if engine == OPENVINO:
+        by_openvino = replace(config, has_stand_in=has_stand_in)
+        return _open_with_openvino(by_openvino, base, spec, tuned, example)
     return _open_with_transformers(base, spec, tuned, example)
 
 

@@ -2,6 +2,9 @@
 
 from serving.endpoint.need import Need
 
+# Characters of a reason: the log has all of it.
+_LONGEST = 300
+
 
 def alarm_while_ready(need: Need, fault: str) -> str | None:
     """Of one that answers, whose package has that fault; empty: none."""
@@ -17,6 +20,17 @@ def alarm_while_ready(need: Need, fault: str) -> str | None:
             "or `assay revoke` this one."
         )
     return None
+
+
+def alarm_while_stood_in_for(need: Need, engine: str, reason: str) -> str:
+    """Of one that this engine answers for, since the one that scored it cannot."""
+    scored = need.recorded.release.spec.engine
+    fact = reason[:_LONGEST].rstrip(". ")
+    return (
+        f"{_name_of(need)} is answered by {engine} in the place of {scored}, which scored it: "
+        f"{fact}. Have {scored} run here and start the endpoint again, or set "
+        f"ASSAY_ENGINE={engine} if it is to stay so."
+    )
 
 
 def alarm_while_down(need: Need, detail: str) -> str | None:

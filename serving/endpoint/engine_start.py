@@ -3,10 +3,11 @@
 import asyncio
 
 from core.errors import ServingError
+from core.log import say
 from serving.endpoint.engine_record import EngineRecord
 from serving.endpoint.leftovers import end_leftover
 from serving.endpoint.loaded_engine import LoadedEngine
-from serving.endpoint.loading import EngineContext, Loading
+from serving.endpoint.loading import EngineContext, Loading, NotVerified
 from serving.endpoint.need import Need
 from serving.endpoint.shared.place import Place, PlaceChoice
 
@@ -36,8 +37,8 @@ class EngineStarts:
             async with asyncio.timeout(limit):
                 return await self._adopt(need) or await self._load(need)
         except TimeoutError:
-            if self._place.is_shared:
-                self._places.note_end(self._place)
+            # Like one that ended: after two of them something else answers, where there is any.
+            self._places.note_end(self._place)
             raise ServingError(f"it was not ready within {limit:.0f} s") from None
 
     def first_place(self, need: Need) -> Place:
@@ -67,28 +68,50 @@ class EngineStarts:
         if leftover is None:
             return None
         context = self._context
-        lasting = context.choice.lasting
-        place = Place(lasting, is_shared=leftover.is_shared)
+        choice = context.engines.choose(need.recorded.release.spec.engine)
+        # What answered answers on, whichever engine that is: a better one takes over later.
+        is_allowed = choice.allows(leftover.engine)
+        engine = leftover.engine if is_allowed else choice.lasting
+        place = Place(engine, is_shared=leftover.is_shared)
         loading = Loading(need, context, place)
         loaded = await loading.adopt(leftover)
         self.leftover = None
         return loaded
 
     async def _load(self, need: Need) -> LoadedEngine:
-        scored = need.recorded.release.spec.engine
         place = first = self.first_place(need)
+        failures: dict[Place, ServingError] = {}
         while True:
             self._place = place
             was_shown = place in self._shown
             loading = Loading(need, self._context, place, was_shown=was_shown)
             try:
                 loaded = await loading.start()
+            # Whichever engine computes.
+            except NotVerified:
+                raise
             # Also where it ended while it loaded: another library may take the process with it.
             except ServingError as error:
-                instead = self._places.instead_of(place, error, scored)
-                if instead is None:
-                    raise
+                failures[place] = error
+                instead = self._places.instead_of(place, error)
+                if instead is None or instead in failures:
+                    raise _explain(failures) from None
+                if not place.is_shared:
+                    say(
+                        f"{need.label} is served by {instead.engine}, not by {place.engine}: "
+                        f"{error}"
+                    )
                 place = instead
             else:
                 self._places.note_stand_in(first, loaded.place)
                 return loaded
+
+
+def _explain(failures: dict[Place, ServingError]) -> ServingError:
+    """The last error, with the one of the engine that was tried before in a process of its own."""
+    *_, last = failures.values()
+    own = [place for place in failures if not place.is_shared]
+    if len(own) < 2:
+        return last
+    facts = (f"by {place.engine}: {failures[place]}" for place in own)
+    return ServingError(" ".join(facts))

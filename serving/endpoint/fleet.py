@@ -10,7 +10,7 @@ from registry.ledger.state import LedgerState, ModelState
 from registry.release.canary_counts import CanaryReport
 from registry.release.following import EngineState, Route
 from serving.endpoint.canary_lane import watched_lane
-from serving.endpoint.engine_choice import choose_engines
+from serving.endpoint.engine_choice import read_wish
 from serving.endpoint.figures import engine_figures, shares
 from serving.endpoint.lanes import Branch, Lane, Lanes, Target, find_ready_targets
 from serving.endpoint.leftovers import Leftovers
@@ -43,7 +43,7 @@ class Fleet:
             limits,
             self._update_lanes,
             self._spares,
-            choose_engines(settings),
+            read_wish(settings),
             self._shared,
         )
         self._ledger_state: LedgerState | None = None
@@ -54,7 +54,7 @@ class Fleet:
         self._retiring: dict[asyncio.Task[None], ReleaseEngine] = {}
         self._leftovers = Leftovers(
             home,
-            self._context.choice.lasting,
+            self._context.engines,
             self._shared,
             limits.seconds_between_health_checks,
         )
@@ -67,7 +67,7 @@ class Fleet:
         """
         self._ledger_state = ledger_state
         self._leftovers.find()
-        bases = bases_of_several(ledger_state.models.values())
+        bases = bases_of_several(ledger_state.models.values(), self._context.engines)
         for model in ledger_state.models.values():
             self._load_needs(model, ledger_state, bases)
         self._watches.follow(ledger_state, self._engines)
@@ -211,16 +211,26 @@ class Fleet:
     def _engine_to_begin_with(self, model: ModelState, need: Need) -> str:
         """That of what it is compared with, so that a canary compares times of one kind.
 
-        A baseline beside it is loaded anew, as it is itself. Empty: the first one.
+        A baseline beside a release is loaded anew, as that is itself. Empty: the first one.
         """
+        if need.beside:
+            return self._engine_of_candidate(model)
         serving = serving_need(model)
-        if not need.is_pending or need.beside or serving is None:
+        if not need.is_pending or serving is None:
             return ""
         plan = need.recorded.release.canary
         engine = self._engines.get(serving.key)
         if plan is None or plan.baseline or engine is None:
             return ""
         return engine.compute_engine
+
+    def _engine_of_candidate(self, model: ModelState) -> str:
+        """What computes the release that is on its way."""
+        if model.pending is None:
+            return ""
+        need = Need(model.pending, is_pending=True)
+        engine = self._engines.get(need.key)
+        return "" if engine is None else engine.compute_engine
 
     def _update_lanes(self) -> None:
         """Build the table again, then retire the engines that no name and no model needs."""

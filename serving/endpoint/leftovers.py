@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 from core.log import say
+from serving.endpoint.engine_choice import EngineWish
 from serving.endpoint.engine_record import EngineContents, EngineRecord, read_records
 from serving.endpoint.loaded_engine import end_process
 from serving.endpoint.shared.processes import SharedProcesses
@@ -15,14 +16,14 @@ class Leftovers:
     def __init__(
         self,
         home: Path,
-        engine: str,
+        engines: EngineWish,
         shared: SharedProcesses,
         seconds_between_checks: float,
     ) -> None:
         self._home = home
-        # Of two that have the same loaded, the one that is computed by this is adopted, unless
-        # its endpoint was killed before it had been probed.
-        self._engine = engine
+        # Of two that have the same loaded, the one that is computed by what lasts is adopted,
+        # unless its endpoint was killed before it had been probed.
+        self._engines = engines
         self._shared = shared
         self._seconds_between_checks = seconds_between_checks
         # None before the first look.
@@ -72,7 +73,8 @@ class Leftovers:
         await asyncio.gather(*self._ending, return_exceptions=True)
 
     def _rank(self, record: EngineRecord) -> tuple[bool, bool, bool]:
-        is_other = record.engine != self._engine
+        choice = self._engines.choose(record.loaded.spec.engine)
+        is_other = record.engine != choice.lasting
         return not record.is_probed, is_other, not record.is_shared
 
 

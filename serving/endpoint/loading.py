@@ -11,9 +11,10 @@ from pathlib import Path
 
 from core.errors import ServingError
 from core.log import say
+from pipelines.engines import TRANSFORMERS
 from pipelines.values.fixed_prompt import FILE as PROMPT
 from pipelines.values.serving_spec import ServingSpec
-from serving.endpoint.engine_choice import EngineChoice
+from serving.endpoint.engine_choice import EngineWish
 from serving.endpoint.engine_process import AdoptedEngine, EngineOrder, EngineProcess
 from serving.endpoint.engine_record import EngineRecord, started_at, write_record
 from serving.endpoint.health import SECONDS_FOR_A_CHECK
@@ -34,6 +35,10 @@ from serving.openai_schema.models import ModelList
 from serving.package import WEIGHTS
 
 
+class NotVerified(ServingError):
+    """A release whose package may not be served, by whatever engine; the message says why."""
+
+
 @dataclass(frozen=True)
 class EngineContext:
     """What an engine needs of the endpoint around it."""
@@ -42,7 +47,7 @@ class EngineContext:
     limits: Limits
     on_change: Callable[[], None]
     spares: SpareEngines = field(default_factory=lambda: SpareEngines(0))
-    choice: EngineChoice = field(default_factory=EngineChoice)
+    engines: EngineWish = field(default_factory=EngineWish)
     shared: SharedProcesses = field(default_factory=SharedProcesses)
 
 
@@ -89,7 +94,10 @@ class Loading:
         return loaded
 
     async def start(self) -> LoadedEngine:
-        """A new process or a spare one; `ServingError` where it is not as it should be."""
+        """A new process or a spare one; `ServingError` where it is not as it should be.
+
+        `NotVerified` where its package is not, before anything is started.
+        """
         verified = await self._verify()
         process: EngineProcess | Seat
         if self.place.is_shared:
@@ -149,7 +157,10 @@ class Loading:
 
     def _complete(self, arguments: list[str], label: str) -> EngineOrder:
         words = [*arguments, "--engine", self.place.engine]
-        if self.is_take_over or self.place.is_shared:
+        # What another engine scored is asked for scored answers before transformers stands in.
+        scored = self.need.recorded.release.spec.engine
+        is_scored_by_other = scored != TRANSFORMERS
+        if self.is_take_over or self.place.is_shared or is_scored_by_other:
             words.append("--no-stand-in")
         grace = self.context.limits.seconds_without_an_endpoint
         return EngineOrder(words, label, grace)
@@ -158,7 +169,11 @@ class Loading:
         # In a thread: it reads every byte of the package.
         need = self.need
         release = need.recorded.release
-        return await asyncio.to_thread(verify, self.context.home, release, need.signer)
+        home = self.context.home
+        try:
+            return await asyncio.to_thread(verify, home, release, need.signer)
+        except ServingError as error:
+            raise NotVerified(str(error)) from error
 
     async def _order(self, verified: VerifiedRelease) -> EngineOrder:
         home = self.context.home
@@ -242,8 +257,8 @@ class Loading:
             fact = await show_parity(engine, verified, spec, is_new=asks_drawn)
             beside = ", in a process with others" if self.place.is_shared else ""
             loaded.detail = f"{fact}{beside}"
-        # What had full traffic once was probed before that.
-        elif is_new:
+        # What had full traffic once was probed before that, be it by an engine that stands in.
+        elif is_new or self.is_take_over:
             loaded.detail = await probe(engine, verified)
         return loaded
 

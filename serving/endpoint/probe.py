@@ -13,11 +13,15 @@ from serving.paths import CHAT
 _AT_ONCE = 4
 
 
+class OtherAnswers(ServingError):
+    """An engine that answers, and was not seen to answer as it was scored; the message says why."""
+
+
 async def probe(engine: EngineAddress, verified: VerifiedRelease) -> str:
     """Ask the package's known answers, and as many drawn ones as the release says.
 
     Gives how many were the same, as in `8 of 8 known answers, 4 of 4 drawn answers`.
-    `ServingError` with both numbers where fewer than the release's share of either kind come back
+    `OtherAnswers` with both numbers where fewer than the release's share of either kind come back
     word for word, or where the package has too few prompts to draw from.
     """
     release = verified.release
@@ -29,7 +33,7 @@ async def probe(engine: EngineAddress, verified: VerifiedRelease) -> str:
         release.spec.default_max_tokens,
     )
     if len(drawn) < release.drawn_answers:
-        raise ServingError(
+        raise OtherAnswers(
             f"Version {release.version} of {release.model} is to be asked "
             f"{release.drawn_answers} held-out prompts, and its package holds {len(drawn)}. "
             "Promote it again."
@@ -41,7 +45,7 @@ async def probe(engine: EngineAddress, verified: VerifiedRelease) -> str:
 
 
 async def probe_known(engine: EngineAddress, verified: VerifiedRelease) -> str:
-    """Ask the package's known answers alone; `ServingError` as `probe`."""
+    """Ask the package's known answers alone; `OtherAnswers` as `probe`."""
     known = verified.known_answers
     return await _compare(engine, verified.release, known, "known answers")
 
@@ -62,7 +66,7 @@ async def _compare(
     # Asked whether it passed: without a single known answer it did not.
     if outcomes and same >= release.known_answers_share * count:
         return fact
-    raise ServingError(
+    raise OtherAnswers(
         f"Version {release.version} of {release.model} gave {fact}, and "
         f"{release.known_answers_share:.0%} are asked for. "
         "It does not answer here as it was scored: compare library versions and the "

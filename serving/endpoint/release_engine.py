@@ -14,7 +14,11 @@ from typing import Literal
 from core.errors import AssayError, ServingError
 from core.log import say
 from registry.release.following import EngineState
-from serving.endpoint.engine_alarm import alarm_while_down, alarm_while_ready
+from serving.endpoint.engine_alarm import (
+    alarm_while_down,
+    alarm_while_ready,
+    alarm_while_stood_in_for,
+)
 from serving.endpoint.engine_record import EngineRecord
 from serving.endpoint.engine_start import EngineStarts
 from serving.endpoint.idleness import Idleness
@@ -65,7 +69,8 @@ class ReleaseEngine:
         self.pid = 0
         self.package = PackageWatch(context.home, need.recorded.release, need.signer)
         # Where its next process is to be, and what the one that answers loaded.
-        self._places = PlaceChoice(need.label, context.choice, start.engine)
+        choice = context.engines.choose(need.recorded.release.spec.engine)
+        self._places = PlaceChoice(need.label, choice, start.engine)
         self._starts = EngineStarts(context, self._places, start.leftover)
         self.loaded_spec = need.recorded.release.spec
         self._loaded: LoadedEngine | None = None
@@ -163,13 +168,24 @@ class ReleaseEngine:
     def alarm(self) -> str | None:
         """What a person should look at.
 
-        A release with traffic that does not load or that keeps ending, or a damaged package.
+        A release with traffic that does not load or that keeps ending, a damaged package, or
+        another engine in the place of the one that scored.
         """
         if self.can_answer:
-            return alarm_while_ready(self.need, self.package.fault)
+            damage = alarm_while_ready(self.need, self.package.fault)
+            return damage or self._stand_in_alarm
         keeps_ending = self._restarts.ends_in_a_row >= _ENDS_IN_A_ROW
         is_down = self.state == "failed" or keeps_ending
         return alarm_while_down(self.need, self.detail) if is_down else None
+
+    @property
+    def _stand_in_alarm(self) -> str | None:
+        engine = self.loaded_spec.engine
+        reason = self._places.fault_of_scored
+        is_other = engine != self.need.recorded.release.spec.engine
+        if not (reason and is_other):
+            return None
+        return alarm_while_stood_in_for(self.need, engine, reason)
 
     def to_state(self) -> EngineState:
         """For the controller."""
@@ -195,9 +211,8 @@ class ReleaseEngine:
             self._keeping = asyncio.create_task(self._keep_running())
 
     def _choose_next(self) -> None:
-        """Whatever a canary compared: where its process ends, the quickest one is started."""
-        if self._context.choice.later and not self.need.is_pending:
-            self._places.own_engine = self._context.choice.quickest
+        if not self.need.is_pending:
+            self._places.begin_quickly()
 
     async def look_at_package(self) -> None:
         """Report when it is damaged, and when it is whole again.

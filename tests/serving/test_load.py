@@ -188,7 +188,6 @@ def test_another_precision_or_limit_than_the_scored_one_is_refused_with_both(
 @pytest.mark.parametrize(
     ("field", "setting"),
     [
-        ("engine", "openvino"),
         ("engine_version", "4.0.0"),
         ("adapter_sha256", "f" * 64),
         ("adapter_sha256", None),

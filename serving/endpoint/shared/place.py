@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from core.log import say
-from pipelines.engines import OPENVINO, TRANSFORMERS
-from serving.endpoint.engine_choice import EngineChoice
+from serving.endpoint.engine_choice import SHAREABLE, EngineChoice
+from serving.endpoint.probe import OtherAnswers
 from serving.endpoint.shared.attaching import NotNow, Refused
 from serving.endpoint.shared.process import StartFailed
 from serving.endpoint.upstream import EngineLost
@@ -18,8 +18,6 @@ _STEADY = 600.0
 # Seconds until a place is tried again in which a release could not be at that moment: twice as many
 # each time, unless the last time is long ago.
 _FIRST_PAUSE, _LONGEST_PAUSE = 30.0, 3600.0
-# vLLM's server has one adapter.
-_SHAREABLE = (OPENVINO, TRANSFORMERS)
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,11 @@ class PlaceChoice:
         self._pauses: dict[Place, float] = {}
         self._not_before: dict[Place, float] = {}
 
+    @property
+    def fault_of_scored(self) -> str:
+        """Why the engine that scored does not answer; empty where it does, or is not wanted."""
+        return self._given_up.get(Place(self._choice.scored), "")
+
     def first(self, *, may_share: bool, has_room: Callable[[Place], bool]) -> Place:
         """Where it begins: quickly, and beside others where it may be."""
         own = Place(self.own_engine)
@@ -62,6 +65,12 @@ class PlaceChoice:
             return lasting
         quick = Place(self._choice.first, is_shared=True)
         return quick if self._may_try(quick) else own
+
+    def begin_quickly(self) -> None:
+        """Where its process ends, start the quickest engine, whatever a canary compared."""
+        quickest = self._choice.quickest
+        if Place(quickest) not in self._given_up:
+            self.own_engine = quickest
 
     def better_than(self, place: Place, *, may_share: bool) -> Place | None:
         """What it is to move to from there; None: it stays."""
@@ -95,22 +104,37 @@ class PlaceChoice:
 
     def give_up_sharing(self, reason: str) -> None:
         """It has processes of its own from now on; says why."""
-        for engine in _SHAREABLE:
+        for engine in SHAREABLE:
             self._given_up[Place(engine, is_shared=True)] = reason
         say(f"{self._label} does not share a process: {reason}")
 
-    def instead_of(self, place: Place, error: Exception, scored: str) -> Place | None:
+    def instead_of(self, place: Place, error: Exception) -> Place | None:
         """Where it is loaded at once, since it cannot be there; None: nowhere else."""
         if place.is_shared:
             self.note_failure(place, error)
             # It answered, and ended: it is started again like any process that ended.
             return None if isinstance(error, EngineLost) else Place(self.own_engine)
-        if place.engine == scored:
+        scored = self._choice.scored
+        if place.engine != scored:
+            # From now on the engine that scored is to answer: another one did not.
+            self._given_up[place] = str(error)
+            self.own_engine = scored
+            return Place(scored)
+        # What the engine that scored answers otherwise, no other one is to answer. What ended is
+        # started again.
+        if isinstance(error, OtherAnswers | EngineLost):
             return None
-        say(f"{self._label} is served by {scored}, not by {place.engine}: {error}")
-        # From now on the engine that scored is to answer: another one did not.
-        self.own_engine = scored
-        return Place(scored)
+        return self._stand_in(place, str(error))
+
+    def _stand_in(self, place: Place, reason: str) -> Place | None:
+        """Have another engine answer for the one that scored, if scored answers come back."""
+        stand_in = Place(self._choice.stand_in)
+        if not stand_in.engine or stand_in in self._given_up:
+            return None
+        for is_shared in (False, True):
+            self._given_up[Place(place.engine, is_shared)] = reason
+        self.own_engine = stand_in.engine
+        return stand_in
 
     def note_failure(self, place: Place, error: Exception) -> None:
         """A release did not come to answer there."""
@@ -127,15 +151,12 @@ class PlaceChoice:
 
     def note_stand_in(self, wanted: Place, place: Place) -> None:
         """A release that was to begin in `wanted` answers in `place`; the log says why."""
-        is_later = wanted == Place(self._choice.later)
-        if is_later and place.engine != wanted.engine:
-            self._given_up[wanted] = "it does not serve this release"
+        if place.engine != wanted.engine and not wanted.is_shared:
+            self._given_up.setdefault(wanted, "it does not serve this release")
 
     def note_end(self, place: Place, seconds: float = 0.0) -> None:
         """That process ended by itself, so many seconds after it had begun to answer."""
-        is_later = place.engine == self._choice.later
-        # The first engine in a process of its own is what is left: it is always tried again.
-        if not place.is_shared and not is_later:
+        if not self._has_other(place):
             return
         ends = 1 if seconds > _STEADY else self._ends.get(place, 0) + 1
         self._ends[place] = ends
@@ -146,24 +167,35 @@ class PlaceChoice:
                 f"a process that it shared ended {ends} times soon, and the release to blame "
                 "is to end its own alone. It shares again once the endpoint starts anew."
             )
-        else:
+        elif place.engine == self._choice.later:
             self.give_up(
                 place,
                 f"its process ended {ends} times soon after it had taken over. "
                 "Look at its last lines above; it is tried again once the endpoint starts anew.",
             )
+        elif self._stand_in(place, f"its process ended {ends} times soon") is not None:
+            say(
+                f"{self._label} is left to {self.own_engine}: its process of {place.engine}, "
+                f"which scored it, ended {ends} times soon. "
+                "Look at its last lines above; it is tried again once the endpoint starts anew."
+            )
+
+    def _has_other(self, place: Place) -> bool:
+        """Whether something else may answer than that: what is left is tried for ever."""
+        choice = self._choice
+        is_scored = place.engine == choice.scored and choice.stand_in != ""
+        return place.is_shared or place.engine == choice.later or is_scored
 
     def _may_try(self, place: Place) -> bool:
-        is_possible = not place.is_shared or place.engine in _SHAREABLE
+        is_possible = not place.is_shared or place.engine in SHAREABLE
         is_put_off = time.monotonic() < self._not_before.get(place, 0.0)
         return is_possible and not is_put_off and place not in self._given_up
 
     def _by_rank(self, *, may_share: bool) -> Iterator[Place]:
-        """Where it may go from a process of its own by the first engine; the best one first."""
-        later = self._choice.later
+        """Where it may go from a process of its own by another engine; the best one first."""
+        choice = self._choice
         if may_share:
-            yield Place(self._choice.lasting, is_shared=True)
-        if later:
-            yield Place(later)
-        if later and may_share:
-            yield Place(self._choice.first, is_shared=True)
+            yield Place(choice.lasting, is_shared=True)
+        yield Place(choice.lasting)
+        if choice.later and may_share:
+            yield Place(choice.first, is_shared=True)

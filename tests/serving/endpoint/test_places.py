@@ -6,6 +6,7 @@ import pytest
 
 from core.errors import ServingError
 from serving.endpoint.engine_choice import EngineChoice
+from serving.endpoint.probe import OtherAnswers
 from serving.endpoint.shared import place as places_of
 from serving.endpoint.shared.attaching import NotNow, Refused
 from serving.endpoint.shared.place import Place, PlaceChoice
@@ -14,6 +15,7 @@ from serving.endpoint.upstream import EngineLost
 
 FIRST, LATER = "transformers", "openvino"
 BOTH, ONE = EngineChoice(FIRST, LATER), EngineChoice(FIRST)
+BY_OTHER = EngineChoice(LATER, scored=LATER)
 OWN = Place(FIRST)
 SHARED = Place(FIRST, is_shared=True)
 FAST = Place(LATER)
@@ -57,7 +59,11 @@ def test_a_release_begins_where_nothing_is_compiled_and_beside_others_where_it_m
         (ONE, SHARED, True, None),
         # Its server has one adapter.
         (EngineChoice("vllm"), Place("vllm"), True, None),
-        (EngineChoice("vllm"), OWN, True, None),
+        (EngineChoice("vllm"), OWN, True, Place("vllm")),
+        # What scored it answers in the end, whatever a canary compared.
+        (BY_OTHER, OWN, False, FAST),
+        (BY_OTHER, OWN, True, FAST_SHARED),
+        (BY_OTHER, FAST, False, None),
     ],
 )
 def test_it_moves_to_the_best_place_that_there_is(
@@ -97,7 +103,7 @@ def test_a_release_that_is_refused_shares_with_no_engine(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     places = choice_of()
-    assert places.instead_of(SHARED, Refused("it is a prompt."), FIRST) == OWN
+    assert places.instead_of(SHARED, Refused("it is a prompt.")) == OWN
     assert places.better_than(OWN, may_share=True) == FAST
     said = capsys.readouterr().err
     assert said == "version 1 of m does not share a process: it is a prompt.\n"
@@ -112,7 +118,7 @@ def test_a_release_that_cannot_share_at_a_moment_is_tried_again_later(
     places = choice_of()
     error = NotNow("Files of it changed.")
     for pause in (30, 60, 120, 30):
-        assert places.instead_of(SHARED, error, FIRST) == OWN
+        assert places.instead_of(SHARED, error) == OWN
         said = capsys.readouterr().err
         assert said.endswith(f"again in {pause} s: Files of it changed.\n")
         now += pause - 1
@@ -125,9 +131,9 @@ def test_a_release_that_cannot_share_at_a_moment_is_tried_again_later(
 
 def test_a_process_that_ends_is_tried_once_more() -> None:
     places = choice_of()
-    assert places.instead_of(SHARED, StartFailed("killed."), FIRST) == OWN
+    assert places.instead_of(SHARED, StartFailed("killed.")) == OWN
     assert first_of(places) == SHARED
-    assert places.instead_of(SHARED, EngineLost("killed."), FIRST) is None
+    assert places.instead_of(SHARED, EngineLost("killed.")) is None
     assert first_of(places) == OWN
 
 
@@ -154,6 +160,59 @@ def test_the_first_engine_alone_is_tried_again_for_ever() -> None:
 def test_another_engine_than_the_one_that_scored_is_given_up_for_that() -> None:
     places = choice_of(EngineChoice("vllm"))
     error = ServingError("no.")
-    assert places.instead_of(Place("vllm"), error, FIRST) == OWN
-    assert places.instead_of(OWN, error, FIRST) is None
+    assert places.instead_of(Place("vllm"), error) == OWN
+    assert places.instead_of(OWN, error) is None
     assert places.own_engine == FIRST
+
+
+def test_transformers_stands_in_for_what_scored_and_is_no_place_for_others() -> None:
+    places = choice_of(BY_OTHER)
+    assert first_of(places) == FAST_SHARED
+    assert places.instead_of(FAST, ServingError("not installed.")) == OWN
+    # Neither the release's process nor the others' is tried again.
+    assert first_of(places) == OWN
+    assert places.better_than(OWN, may_share=True) is None
+    places.begin_quickly()
+    assert first_of(places) == OWN
+
+
+@pytest.mark.parametrize("error", [OtherAnswers("3 of 4"), EngineLost("killed.")])
+def test_nothing_stands_in_for_what_answers_otherwise_or_ended_once(
+    error: ServingError,
+) -> None:
+    places = choice_of(BY_OTHER)
+    assert places.instead_of(FAST, error) is None
+    assert places.own_engine == LATER
+
+
+def test_what_stands_in_without_the_scored_answers_is_left_for_what_scored() -> None:
+    places = choice_of(BY_OTHER)
+    assert places.instead_of(FAST, ServingError("not installed.")) == OWN
+    assert places.instead_of(OWN, OtherAnswers("3 of 4")) == FAST
+    assert places.own_engine == LATER
+    assert places.instead_of(FAST, ServingError("not installed.")) is None
+    # It is tried for ever, since nothing else is left.
+    for _ in range(3):
+        places.note_end(FAST, 1.0)
+    places.begin_quickly()
+    assert places.own_engine == LATER
+
+
+def test_what_scored_is_left_to_another_engine_after_two_ends(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    places = choice_of(BY_OTHER)
+    places.note_end(FAST, 1.0)
+    assert places.own_engine == LATER
+    places.note_end(FAST, 1.0)
+    assert places.own_engine == FIRST
+    assert "is left to transformers: its process of openvino" in capsys.readouterr().err
+
+
+def test_where_another_engine_is_asked_for_what_scored_is_what_is_left() -> None:
+    places = choice_of(EngineChoice(FIRST, scored=LATER))
+    assert first_of(places) == SHARED
+    assert places.instead_of(OWN, OtherAnswers("3 of 4")) == FAST
+    places.begin_quickly()
+    assert places.own_engine == LATER
+    assert places.better_than(FAST, may_share=False) is None

