@@ -194,7 +194,7 @@ class _Asked(Generic[_Result]):
 
     def _fail(self, reason: str) -> PipelineError:
         return self.fault(
-            f"The engine {self.by.name} did not finish what it was asked: {reason}. "
+            f"The engine {self.by.name} did not finish what it was asked ({reason}). "
             "Run the stage again: it goes on behind what is there."
         )
 

@@ -45,6 +45,18 @@ def open_scored_model(
         opened.engine.close()
 
 
+def check_takes(base: PlacedBase, params: GenerationParams) -> None:
+    """Return only if `params.engine` takes the base: it opens it, and compares two rows.
+
+    `UnusableBaseModel` with the reason otherwise. Whoever calls it holds no weights meanwhile.
+    """
+    # The loaded model has been asked by itself.
+    if params.engine == TRANSFORMERS:
+        return
+    with open_scored_model(base, params):
+        pass
+
+
 def _open(
     language: LanguageModel,
     base: PlacedBase,

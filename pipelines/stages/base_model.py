@@ -12,7 +12,6 @@ engine does not take, and tests of held-out rows that their own references fail.
 import hashlib
 import shutil
 import tempfile
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,7 @@ from core.errors import DamagedFile, UnusableBaseModel
 from core.files import digest_of_files, write_text
 from core.settings import Settings
 from pipelines import layout
-from pipelines.engines import TRANSFORMERS
-from pipelines.engines.scored_model import open_scored_model
+from pipelines.engines.scored_model import check_takes
 from pipelines.metrics.semantic_similarity import SemanticSimilarity
 from pipelines.metrics.sentence_model import MINILM
 from pipelines.metrics.unit_tests import UnitTests, check_all_tests
@@ -148,13 +146,10 @@ def _check(
         manifest, folder, template, params.generation.precision
     )
     conformance = check_base(manifest, language, rows, params)
-    if params.generation.engine == TRANSFORMERS:
-        return conformance
-    # Loses its weights: the engine loads them once more.
-    language = replace(language, model=None)
-    base = PlacedBase(manifest, folder, template)
-    with open_scored_model(base, params.generation):
-        return conformance
+    # The engine loads its weights once more.
+    del language
+    check_takes(PlacedBase(manifest, folder, template), params.generation)
+    return conformance
 
 
 def _build_manifest(

@@ -1,6 +1,8 @@
 """Rows to score, computed by the engine that serves: the same answers and losses, or none."""
 
 import math
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +24,8 @@ from pipelines.engines import (
     TokenScore,
 )
 from pipelines.engines.engine_rows import EngineRows
-from pipelines.engines.scored_model import open_scored_model
+from pipelines.engines.scored_model import check_takes, open_scored_model
+from pipelines.models.answers import Identity, Places, answer
 from pipelines.models.asked_rows import Generated, InMemory, Sampling
 from pipelines.models.comparator_bases import PlacedBase
 from pipelines.models.language_model import (
@@ -30,13 +33,26 @@ from pipelines.models.language_model import (
     generate,
     measure_completion_losses,
 )
+from pipelines.models.resumed import Resumed
 from pipelines.values.base_manifest import BaseModelManifest
-from pipelines.values.dataset import Message
+from pipelines.values.dataset import Message, Prompt
 from pipelines.values.params import GenerationParams
-from tests.support.tiny import CHAT_TEMPLATE, make_tiny_adapter
+from tests.support.tiny import CHAT_TEMPLATE, make_tiny_adapter, tiny_manifest
+from tests.support.waiting import wait_until
+from tests.support.wide_bases import WIDE_BASES
 
 PARAMS = GenerationParams(max_new_tokens=12, batch_size=4, precision="float32", seed=0)
 IN_OPENVINO = PARAMS.model_copy(update={"engine": "openvino"})
+ROOT = Path(__file__).parents[2]
+ASKED = [
+    Prompt(
+        id=f"prompt-{number}",
+        messages=(Message(role="user", content="ask " * (1 + number)),),
+        references=("yes", f"no {number}"),
+        group="g",
+    )
+    for number in range(5)
+]
 QUESTIONS = (
     "list files",
     "copy",
@@ -166,6 +182,104 @@ def test_no_other_engine_stands_in_for_one_that_does_not_take_the_base(
         pass
 
 
+@pytest.mark.ci
+def test_a_base_that_the_engine_does_not_take_is_refused_with_the_reason(
+    base: PlacedBase, tmp_path: Path
+) -> None:
+    check_takes(base, PARAMS)
+    check_takes(base, IN_OPENVINO)
+    with_window = WIDE_BASES[-1].make(tmp_path / "base")
+    home = tmp_path / "home"
+    other = PlacedBase(tiny_manifest(with_window, home), with_window, CHAT_TEMPLATE)
+    check_takes(other, PARAMS)
+    with pytest.raises(
+        UnusableBaseModel, match="openvino: rows of this base cannot sh"
+    ):
+        check_takes(other, IN_OPENVINO)
+
+
+@pytest.mark.ci
+def test_what_was_kept_of_one_engine_is_of_no_use_to_another(
+    base: PlacedBase,
+    plain: LanguageModel,
+    in_openvino: LanguageModel,
+    tmp_path: Path,
+) -> None:
+    identity = Identity(system="base", base=base.manifest)
+
+    def headers(language: LanguageModel, params: GenerationParams) -> set[str]:
+        asked = Resumed(language, "adapter", "weights", tmp_path)
+        ids = prompts(language)
+        asked.answers("names", ids, max_new_tokens=4, batch_size=4)
+        asked.losses("pairs", rows(language), batch_size=4)
+        places = Places(tmp_path / params.engine, tmp_path)
+        record = answer(identity, language, ASKED, params, places)
+        assert record.spec.engine == params.engine
+        found = set()
+        for path in tmp_path.iterdir():
+            if path.is_file():
+                found.add(f"{path.name} {path.read_text().splitlines()[0]}")
+        return found
+
+    first = headers(plain, PARAMS)
+    assert len(first) == 4
+    assert not first & headers(in_openvino, IN_OPENVINO)
+    # A name that is not what computed is refused.
+    places = Places(tmp_path / "other")
+    with pytest.raises(IncompleteGeneration, match="would be answered by transformers"):
+        answer(identity, plain, ASKED, IN_OPENVINO, places)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from tests.pipelines.test_scored_in_engines import answer_all
+
+answer_all(*map(Path, sys.argv[1:]))
+"""
+
+
+def answer_all(base_folder: Path, home: Path, kept: Path, out: Path) -> list[bytes]:
+    """What OpenVINO answers and measures of forty prompts, as files."""
+    base = PlacedBase(tiny_manifest(base_folder, home), base_folder, CHAT_TEMPLATE)
+    asked = [ASKED[0].model_copy(update={"id": f"{number}"}) for number in range(40)]
+    params = IN_OPENVINO.model_copy(update={"max_new_tokens": 200})
+    drawn = params.model_copy(update={"temperature": 0.9, "samples": 2})
+    identity = Identity(system="base", base=base.manifest)
+    with open_scored_model(base, drawn) as language:
+        answer(identity, language, asked, drawn, Places(out, kept))
+    names = ("answers", "losses", "samples")
+    return [(out / f"base.{name}.jsonl").read_bytes() for name in names]
+
+
+@pytest.mark.ci
+def test_an_evaluation_that_is_killed_goes_on_and_ends_with_the_same_answers(
+    tiny: Path, tmp_path: Path
+) -> None:
+    whole = answer_all(tiny, tmp_path / "home", tmp_path / "kept", tmp_path / "whole")
+    killed = tmp_path / "killed"
+    path = killed / "base.sample-0"
+    folders = [tiny, tmp_path / "home", killed, tmp_path / "out"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, *map(str, folders)], cwd=ROOT
+    )
+    try:
+        # As soon as an answer is there that was drawn.
+        wait_until(
+            lambda: (
+                process.poll() is not None
+                or (path.is_file() and path.read_bytes().count(b"\n") > 1)
+            )
+        )
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert path.read_bytes().count(b"\n") > 1
+    again = answer_all(tiny, tmp_path / "home", killed, tmp_path / "again")
+    # A loss may round otherwise in other company.
+    assert [again[0], again[2]] == [whole[0], whole[2]]
+
+
 @dataclass
 class Scripted:
     """An engine that delivers what a test wrote down for each request, in turn."""
@@ -234,7 +348,7 @@ def test_the_longest_is_asked_first_and_each_answer_is_kept_in_its_own_place() -
 )
 def test_no_answer_is_made_up_for_one_that_is_missing(said: Sequence[Event]) -> None:
     scripted = Scripted([WHOLE, said, WHOLE])
-    with pytest.raises(IncompleteGeneration, match=r"engine openvino did not .* row 1"):
+    with pytest.raises(IncompleteGeneration, match=r"engine openvino did not .*row 1"):
         ask_scripted(scripted, [[1], [1], [1]])
     # What ran beside it is not left running.
     assert scripted.cancelled == len(scripted.asked) - 2
