@@ -1,8 +1,8 @@
 """How champion and anchor have to have answered, by the ledger and the anchor's own package.
 
-Evidence names base and precision of what it compares with. Whoever wrote it by hand could have had
-the champion answer on a base that it was never trained on, where it is easy to beat, or in another
-precision than its users get.
+Evidence names base, precision and engine of what it compares with. Whoever wrote it by hand could
+have had the champion answer on a base that it was never trained on, where it is easy to beat, or in
+another precision or engine than its users get.
 
 One digest may stand for several systems: the same prompt, or the same weights of another tool, may
 be released on two bases. So a comparator is found by its version first.
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from pipelines.engines import TRANSFORMERS
 from pipelines.values.champion import Champion, ChampionInput
 from pipelines.values.evidence import Adapter, Scorecard
 from registry.ledger.state import ModelState
@@ -27,6 +28,7 @@ class _Released(NamedTuple):
     adapter_sha256: str | None
     base: _Base
     precision: str
+    engine: str
 
 
 def base_differences(
@@ -34,7 +36,7 @@ def base_differences(
     model: ModelState,
     anchor: Adapter | None,
 ) -> Iterator[str]:
-    """Comparators of a package whose base or precision is not the one that they were released in.
+    """Comparators of a package whose base, precision or engine is not that of their release.
 
     Of an adapter that neither the ledger nor the anchor knows, only the candidate's own base is
     taken: nobody can tell on which other one it belongs.
@@ -55,12 +57,15 @@ def base_differences(
                 f"champion.json: the {system} is said to be on base {adapter.base_digest[:12]}, "
                 f"and {expected[0][0][:12]} is its base, or it has another chat template there"
             )
-        answered_in = comparator.precision or scorecard.spec.precision
-        precisions = [each.precision for each in released]
-        if released and answered_in not in precisions:
+        answered_in = (
+            comparator.precision or scorecard.spec.precision,
+            comparator.engine.name if comparator.engine else scorecard.spec.engine,
+        )
+        released_in = [(each.precision, each.engine) for each in released]
+        if released and answered_in not in released_in:
             yield (
-                f"champion.json: the {system} answered in {answered_in}, and was released in "
-                f"{precisions[0]}"
+                f"champion.json: the {system} answered in {_describe(*answered_in)}, and was "
+                f"released in {_describe(*released_in[0])}"
             )
     # The candidate may be the anchor itself.
     compared = [scored, *(comparator.adapter for _, comparator in comparators)]
@@ -116,9 +121,14 @@ def _releases_of(model: ModelState) -> tuple[_Released, ...]:
             release.spec.adapter_sha256,
             (release.spec.base_digest, release.spec.chat_template_sha256),
             release.spec.precision,
+            release.spec.engine,
         )
         for release in releases
     )
+
+
+def _describe(precision: str, engine: str) -> str:
+    return precision if engine == TRANSFORMERS else f"{precision} by {engine}"
 
 
 def _base_of(adapter: Adapter) -> _Base:

@@ -22,8 +22,9 @@ BEHIND = {
     "transformers": ("gguf", "safetensors", "tokenizers"),
     "trl": ("accelerate",),
 }
-# They show progress or look at the machine: no result is another with another version.
-WITHOUT_EFFECT = {"psutil", "rich"}
+# They show progress, look at the machine, carry questions to vLLM or hold answers to JSON, which no
+# scored answer is held to: no result is another with another version.
+WITHOUT_EFFECT = {"httpx", "llguidance", "psutil", "rich"}
 
 
 def stage_modules(graph: grimp.ImportGraph, stage: str) -> dict[str, list[str]]:

@@ -9,8 +9,10 @@ from core.project import find_project
 from core.settings import Settings
 from flows.run.request import TrainRequest, overrides
 from pipelines import layout
+from pipelines.engines.scored_model import check_takes
 from pipelines.models.base_check import check_base
 from pipelines.models.base_store import locate_base_model
+from pipelines.models.comparator_bases import PlacedBase
 from pipelines.models.language_model import load_language_model
 from pipelines.stages.base_model import base_model
 from pipelines.stages.collect import RowSource, collect
@@ -42,7 +44,11 @@ def check_base_folder(request: TrainRequest) -> Conformance:
         rows = {}
         if request.data is not None:
             rows["train"] = _read_file(request.data, params.data, scratch)
-        return check_base(manifest, language, rows, params)
+        conformance = check_base(manifest, language, rows, params)
+        # The engine that is to score loads its weights once more.
+        del language
+        check_takes(PlacedBase(manifest, weights, template), params.generation)
+        return conformance
 
 
 def _read_file(path: Path, data: DataParams, scratch: Path) -> tuple[Row, ...]:

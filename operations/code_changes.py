@@ -9,7 +9,9 @@ from core.value import Value
 from flows.run.recorded_code import recorded_codes
 from pipelines import layout
 from pipelines.__main__ import STAGES
+from pipelines.engines import TRANSFORMERS
 from pipelines.stage_code import StageCode, changes_between, read_stage_code
+from pipelines.values.engine_name import ENGINE_NAMES, EngineName
 
 _RUNS = "refs/assay/runs/*/done"
 _OWN = (f"{layout.OWN_METRICS.as_posix()}/", f"{layout.SAFETY.as_posix()}/")
@@ -86,13 +88,18 @@ def _changed(root: Path, codes: dict[str, StageCode]) -> tuple[ChangedStage, ...
             # Its own metrics as they were named then: a metric that is named only now is
             # a change of parameters, which the next run sees by itself.
             own = [name for name in before.files if name.startswith(_OWN)]
-            changes = changes_between(before, _read_now(stage, root, own))
+            changes = changes_between(before, _read_now(stage, root, own, before))
         if changes:
             found.append(ChangedStage(stage=stage, changes=tuple(changes)))
     return tuple(found)
 
 
-def _read_now(stage: str, root: Path, own: list[str]) -> StageCode:
+def _read_now(stage: str, root: Path, own: list[str], before: StageCode) -> StageCode:
     # One that is gone is a difference, and no error: nothing is run here.
     there = [name for name in own if (root / name).is_file()]
-    return read_stage_code(stage, root, there)
+    engine: EngineName = TRANSFORMERS
+    for name in ENGINE_NAMES:
+        # transformers loads the model for each of the others.
+        if name != TRANSFORMERS and name in before.libraries:
+            engine = name
+    return read_stage_code(stage, root, there, engine)

@@ -25,6 +25,7 @@ from flows.run.workspace import Workspace, open_workspace
 from operations.earlier_evidence import describe_earlier_power
 from operations.reserve_forecast import describe_reserve
 from pipelines import layout
+from pipelines.engines.scored_model import check_takes
 from pipelines.gates.policy import ScreenPolicy, load_policy
 from pipelines.metrics import described_metric, metric_named
 from pipelines.metrics.needless import (
@@ -35,6 +36,7 @@ from pipelines.metrics.needless import (
 from pipelines.models.base_check import check_base, read_all_rows
 from pipelines.models.base_store import locate_base_model
 from pipelines.models.chat import ChatEncoder
+from pipelines.models.comparator_bases import PlacedBase
 from pipelines.models.language_model import (
     LanguageModel,
     load_language_model,
@@ -215,6 +217,9 @@ def estimate(request: TrainRequest) -> Estimate:
             _check_lengths(rows, Start(base, template, language.encoder), workspace)
         tokens = _count_tokens(language.encoder)
         speed = _scored_tokens_per_second(language, tokens)
+        # The engine that is to score loads its weights once more.
+        del language
+        check_takes(PlacedBase(base, folder, template), workspace.params.generation)
         policy = load_policy(layout.POLICY).gates.screen
         estimated = _estimate(workspace, base, _Timing(tokens, speed), policy)
         reserve = describe_reserve(

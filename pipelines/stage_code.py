@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +18,9 @@ from core.errors import WorkspaceError
 from core.files import sha256_of
 from core.value import Value
 from pipelines import layout
+from pipelines.engines import OPENVINO, TRANSFORMERS, VLLM, NotTaken
+from pipelines.engines.installed import installed_version
+from pipelines.values.engine_name import EngineName
 from pipelines.values.own_metric import own_metric_files
 from pipelines.values.params import Params, load_params
 
@@ -43,14 +47,21 @@ class StageCode(Value):
     """SHA-256 of each module, by its path."""
 
 
-def read_stage_code(stage: str, root: Path, own: Iterable[str] = ()) -> StageCode:
+def read_stage_code(
+    stage: str,
+    root: Path,
+    own: Iterable[str] = (),
+    engine: EngineName = TRANSFORMERS,
+) -> StageCode:
     """The code that the stage would run now; `WorkspaceError` where a file is missing.
 
-    `own` names files of a project's own that the stage runs, relative to `root`.
+    `own` names files of a project's own that the stage runs, relative to `root`. `engine` is the
+    one that computes its answers, where it has some.
     """
     listed = _read_list()[stage]
     files = {module: _digest_of(INSTALLED, module) for module in listed["modules"]}
-    libraries = {name: _installed_version(name) for name in listed["libraries"]}
+    names = _libraries_with(engine, listed["libraries"])
+    libraries = {name: _installed_version(name) for name in names}
     return StageCode(
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
         libraries=libraries,
@@ -74,7 +85,7 @@ def write_stage_codes(root: Path) -> None:
     params = load_params(root / layout.PARAMS)
     for stage in _read_list():
         own = own_files(stage, params)
-        code = read_stage_code(stage, root, own)
+        code = read_stage_code(stage, root, own, params.generation.engine)
         code.write(folder / f"{stage}.json")
 
 
@@ -91,7 +102,8 @@ def check_stage_code(stage: str, root: Path = Path()) -> None:
         )
     before = StageCode.read(path)
     params = load_params(root / layout.PARAMS)
-    now = read_stage_code(stage, root, own_files(stage, params))
+    own = own_files(stage, params)
+    now = read_stage_code(stage, root, own, params.generation.engine)
     changed = changes_between(before, now)
     if changed:
         raise WorkspaceError(
@@ -123,7 +135,25 @@ def _read_list() -> dict[str, dict[str, list[str]]]:
     return listed
 
 
+def _libraries_with(engine: EngineName, listed: list[str]) -> list[str]:
+    """The listed libraries, of engines' own that of this one alone.
+
+    Whoever installs another engine, or a newer one, repeats nothing that it did not compute.
+    """
+    libraries = [name for name in listed if name != OPENVINO]
+    # Stages that compute nothing ask none.
+    computes = len(libraries) < len(listed)
+    if computes and engine != TRANSFORMERS:
+        libraries.append(engine)
+    return libraries
+
+
 def _installed_version(library: str) -> str:
+    # It lies in an environment of its own.
+    if library == VLLM:
+        with suppress(NotTaken):
+            return installed_version(VLLM)
+        return "absent"
     try:
         return _BUILD.sub("", version(library))
     # Some are asked for only where they are installed.

@@ -1,15 +1,20 @@
 """Generate held-out answers once more: whether this adapter gave the answers that were scored."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from pydantic import Field
 
 from core.errors import ServingError
 from core.value import Value
+from pipelines.engines.scored_model import open_scored_model
 from pipelines.gates.policy import load_policy
 from pipelines.models.base_store import locate_base_model
-from pipelines.models.language_model import LanguageModel, generate, load_language_model
+from pipelines.models.comparator_bases import PlacedBase
+from pipelines.models.language_model import LanguageModel, generate
 from pipelines.values.base_manifest import BaseModelManifest
+from pipelines.values.engine_name import ENGINE_NAMES, find_engine
+from pipelines.values.params import GenerationParams
 from registry.release.known_answers import KnownAnswer, draw_answers
 from serving.load import scored_precision
 from serving.package import (
@@ -74,8 +79,8 @@ def regenerate(package: Path, count: int, home: Path) -> RegenerationReport:
             f"{package} holds no held-out prompts: it is from before packages did. "
             "Train the version again."
         )
-    language = _load_as_scored(opened, base, base_folder)
-    texts = _generate_texts(language, drawn, max_tokens)
+    with _open_as_scored(opened, base, base_folder) as language:
+        texts = _generate_texts(language, drawn, max_tokens)
     pairs = zip(drawn, texts, strict=True)
     different = [answer for answer, text in pairs if text != answer.text]
     beginnings = [answer.messages[-1].content[:40] for answer in different]
@@ -89,14 +94,27 @@ def regenerate(package: Path, count: int, home: Path) -> RegenerationReport:
     )
 
 
-def _load_as_scored(
+def _open_as_scored(
     package: Package, base: BaseModelManifest, base_folder: Path
-) -> LanguageModel:
+) -> AbstractContextManager[LanguageModel]:
+    """The version's adapter on its base, in the engine that scored it."""
     template = read_chat_template(base, (package.folder, base_folder))
-    precision = scored_precision(package)
-    return load_language_model(
-        base, base_folder, template, precision, package.adapter_folder
+    spec = package.verdict.spec
+    engine = find_engine(spec.engine)
+    if engine is None:
+        raise ServingError(
+            f"{package.folder} was scored by {spec.engine[:40]}, which this version of Assay does "
+            f"not know, only {', '.join(ENGINE_NAMES)}. Install the one that made it."
+        )
+    params = GenerationParams(
+        max_new_tokens=spec.default_max_tokens,
+        batch_size=_BATCH_SIZE,
+        precision=scored_precision(package),
+        seed=0,
+        engine=engine,
     )
+    placed = PlacedBase(base, base_folder, template)
+    return open_scored_model(placed, params, package.adapter_folder)
 
 
 def _generate_texts(

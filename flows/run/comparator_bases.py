@@ -15,6 +15,8 @@ from pathlib import Path
 from core.errors import AssayError, ParameterError, UnusableBaseModel
 from flows.run.workspace import Workspace
 from pipelines import layout
+from pipelines.engines import NotTaken
+from pipelines.engines.installed import installed_version
 from pipelines.gates.policy import ScreenPolicy, load_policy
 from pipelines.metrics import ALL_METRICS
 from pipelines.models.base_store import read_base_model
@@ -22,6 +24,7 @@ from pipelines.models.comparator_bases import describe_missing, is_base_of, plac
 from pipelines.stages.base_model import find_base_model
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.champion import Champion, read_comparators
+from pipelines.values.engine_name import ENGINE_NAMES, InstalledEngine, find_engine
 from pipelines.values.evidence import Adapter, System
 from pipelines.values.params import load_params
 from pipelines.values.precision import PRECISIONS, Precision, find_precision
@@ -47,11 +50,13 @@ def place_version(
     # What was never passed is no comparator.
     verdict = Finalist.read(package / "verdict.json")
     precision = _check_precision(verdict.spec.precision, version)
-    own = workspace.params.generation.precision
+    engine = _check_engine(verdict.spec.engine, version)
+    own = workspace.params.generation
     return Champion(
         version=version.version,
         adapter=place_package(package, system, workspace),
-        precision=None if precision == own else precision,
+        precision=None if precision == own.precision else precision,
+        engine=None if engine.name == own.engine else engine,
     )
 
 
@@ -63,6 +68,24 @@ def _check_precision(name: str, version: ModelVersion) -> Precision:
         f"{version.name} version {version.version} answers in {name[:40]}, which this version of "
         f"Assay does not know, only {', '.join(PRECISIONS)}. Install the one that made it."
     )
+
+
+def _check_engine(name: str, version: ModelVersion) -> InstalledEngine:
+    """The engine that a version answers in; `ParameterError` where it cannot be asked here."""
+    engine = find_engine(name)
+    subject = f"{version.name} version {version.version}"
+    if engine is None:
+        raise ParameterError(
+            f"{subject} answers by {name[:40]}, which this version of Assay does not know, only "
+            f"{', '.join(ENGINE_NAMES)}. Install the one that made it."
+        )
+    # Before anything is trained, and not when it is to answer.
+    try:
+        return InstalledEngine(name=engine, version=installed_version(engine))
+    except NotTaken as reason:
+        raise ParameterError(
+            f"{subject} answers by {engine}, and nothing can be compared with it here: {reason}."
+        ) from reason
 
 
 def place_package(

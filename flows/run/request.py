@@ -152,8 +152,9 @@ def check_request(request: TrainRequest, params_file: Path) -> Params:
     """Give the parameters that the request amounts to, on top of a `params.yaml`.
 
     `ParameterError` where one does not exist or does not fit, where a metric is unknown, needs
-    what is not installed or has a file that cannot be used, or where the model's name belongs to
-    its base: each would otherwise be found after training.
+    what is not installed or has a file that cannot be used, where the engine that is to score is
+    not installed, or where the model's name belongs to its base: each would otherwise be found
+    later, some of it after training.
     """
     from pipelines.metrics import described_metric
     from serving.load import name_of_base
@@ -166,6 +167,7 @@ def check_request(request: TrainRequest, params_file: Path) -> Params:
             "released. Give another with --model."
         )
     _check_tests_column(params)
+    _check_engine(params)
     project = params_file.parent
     metrics = [
         described_metric(name, params.score.settings, project)
@@ -176,6 +178,19 @@ def check_request(request: TrainRequest, params_file: Path) -> Params:
     if own:
         _check_scales(own, request.policy or project / layout.POLICY)
     return params
+
+
+def _check_engine(params: Params) -> None:
+    from pipelines.engines import NotTaken
+    from pipelines.engines.installed import installed_version
+
+    engine = params.generation.engine
+    try:
+        installed_version(engine)
+    except NotTaken as reason:
+        raise ParameterError(
+            f"generation.engine is {engine}, and {reason}."
+        ) from reason
 
 
 def _check_tests_column(params: Params) -> None:

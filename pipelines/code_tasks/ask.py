@@ -11,7 +11,8 @@ from pydantic import Field
 from core.value import Value
 from pipelines.code_tasks.answer_code import program_in
 from pipelines.code_tasks.humaneval import HUMANEVAL, CodeTask
-from pipelines.models.language_model import LanguageModel, Sampling
+from pipelines.models.asked_rows import Sampling
+from pipelines.models.language_model import LanguageModel
 from pipelines.models.resumed import Resumed
 from pipelines.sandbox.box import LIMITS, python_version
 from pipelines.sandbox.judge import Outcome

@@ -4,12 +4,12 @@
 
 `transformers` is the reference engine, `openvino` computes the same rows by OpenVINO, and `vllm`
 asks vLLM's own server. Each delivers its events from a thread of its own; `serving.answer` brings
-them to the event loop.
+them to the event loop. `engine_rows` asks them what is to be scored.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from pipelines.engines.plain_text import PlainText
 from pipelines.values.dataset import Message
@@ -18,7 +18,9 @@ from pipelines.values.serving_spec import ServingSpec
 if TYPE_CHECKING:
     import torch
 
-TRANSFORMERS, OPENVINO, VLLM = "transformers", "openvino", "vllm"
+TRANSFORMERS: Final = "transformers"
+OPENVINO: Final = "openvino"
+VLLM: Final = "vllm"
 """Names of engines, as a spec and `ASSAY_ENGINE` have them."""
 
 
@@ -78,6 +80,8 @@ class GenerationRequest:
     top_logprobs: int | None = None
     # Whether the prompt's own tokens are scored as well: `PromptScores` then comes first.
     scores_prompt: bool = False
+    # Tokens of the prompt before it are read only: they have no scores.
+    scores_from: int = 0
     # What the answer is held to; None: any text.
     form: Form | None = None
 
@@ -96,7 +100,7 @@ class TokenScore:
 
 @dataclass(frozen=True)
 class PromptScores:
-    """The prompt's tokens, in their order; delivered before any piece."""
+    """The prompt's tokens from `scores_from` on, in their order; delivered before any piece."""
 
     tokens: tuple[TokenScore, ...]
 

@@ -127,14 +127,11 @@ class Batch(Generic[SlotsT]):
     def _copy_beginning(self, slot: int, row: Row) -> int:
         """Take over what another slot has computed of the same prompt; how many tokens.
 
-        The last token is left: its logits are needed.
+        What logits are needed of is left: the last token, or all that predict a scored one.
         """
-        # Every position's logits are needed to score a prompt.
-        if row.answer.request.scores_prompt:
-            return 0
         lengths = [held.count_shared(row) for held in self._held]
         best = max(range(len(lengths)), key=lambda index: lengths[index])
-        length = min(lengths[best], len(row.tokens) - 1)
+        length = min(lengths[best], row.first_needed)
         if length < _SHORTEST_SHARED:
             return 0
         if best != slot:

@@ -42,12 +42,22 @@ class Row:
         request = self.answer.request
         return self.computed < len(request.prompt)
 
+    @property
+    def first_needed(self) -> int:
+        """The first position of the prompt whose logits are needed."""
+        request = self.answer.request
+        last = len(self.tokens) - 1
+        if not request.scores_prompt:
+            return last
+        # Each token is predicted by the one before it.
+        return min(last, max(0, request.scores_from - 1))
+
     def next_prompt_part(self, slot: int, most: int) -> Part:
         """At most so many tokens of its prompt."""
         start = self.computed
         tokens = self.tokens[start : start + most]
-        scores_prompt = self.answer.request.scores_prompt
-        keep = len(tokens) if scores_prompt else 1
+        end = start + len(tokens)
+        keep = max(1, end - max(start, self.first_needed))
         return Part(slot, start, tokens, keep, self.answer.adapter)
 
     def next_step(self, slot: int, most_guesses: int) -> Part:
@@ -72,6 +82,9 @@ class Row:
             self.answer.give_prompt_scores(self.prompt_scores)
         if not self.answer.is_over:
             self._take_next(logits[-1])
+        elif scores_prompt:
+            # What it leaves in its slot may be where the next row begins.
+            self.is_checked = bool(logits[-1].max().isfinite())
 
     def _take_guessed(self, part: Part, logits: "torch.Tensor") -> None:
         """Take tokens for as long as those that were computed behind them are the ones chosen."""
@@ -102,13 +115,15 @@ class Row:
         self, part: Part, logits: "torch.Tensor", encoder: ChatEncoder
     ) -> None:
         """Score the tokens that the logits of a part predict."""
-        start = part.start
-        if start == 0:
+        request = self.answer.request
+        # Nothing precedes it.
+        if part.start == 0 and request.scores_from == 0:
             first = self.tokens[0]
             text = encoder.show([first])
             self.prompt_scores.append(TokenScore(first, text, None))
-        top_count = self.answer.request.top_logprobs or 0
-        predicted = self.tokens[start + 1 : part.end + 1]
+        top_count = request.top_logprobs or 0
+        begin = max(part.start, self.first_needed)
+        predicted = self.tokens[begin + 1 : part.end + 1]
         for place, token in enumerate(predicted):
             score = score_token(
                 logits[place],

@@ -12,12 +12,12 @@ from core.errors import IncompleteEvidence, IncompleteGeneration, UnusableRow
 from core.files import digest_of_json, write_jsonl
 from core.progress import progress_bar
 from core.value import FileDigest, Value
+from pipelines.models.asked_rows import Sampling
 from pipelines.models.chat import ChatEncoder
 from pipelines.models.journal import Journal
 from pipelines.models.kept_answers import KeptAnswers
 from pipelines.models.language_model import (
     LanguageModel,
-    Sampling,
     generate_into,
     measure_losses_into,
 )
@@ -52,10 +52,24 @@ class Identity(Value):
         # Not `get`: a prompt that was forgotten must not pass for one without examples.
         return self.retrieved[prompt.id]
 
-    def spec(self, params: GenerationParams) -> ServingSpec:
-        """Return what answers under these parameters."""
-        spec = ServingSpec.of_transformers(
-            self.base, params.precision, params.max_new_tokens
+    def spec(self, params: GenerationParams, language: LanguageModel) -> ServingSpec:
+        """Return what answers under these parameters, with that model.
+
+        `IncompleteGeneration` where another engine than theirs computes.
+        """
+        engine, version = language.computed_by
+        # A name that nobody computed by would be a made-up score.
+        if engine != params.engine:
+            raise IncompleteGeneration(
+                f"{self.system} would be answered by {engine}, and generation.engine is "
+                f"{params.engine}. Run the stage again."
+            )
+        spec = ServingSpec.of(
+            self.base,
+            engine=engine,
+            engine_version=version,
+            precision=params.precision,
+            default_max_tokens=params.max_new_tokens,
         )
         return spec.with_adapter(self.adapter_sha256)
 
@@ -106,7 +120,7 @@ class _Assignment:
 
     def key(self, rows: Sequence[Any]) -> str:
         """What results are of: the model, how it answers, and the token ids of every row."""
-        spec = self.identity.spec(self.params)
+        spec = self.identity.spec(self.params, self.language)
         document = {
             "spec": spec.model_dump(),
             "system": self.system,
@@ -160,7 +174,7 @@ def answer(
         write_jsonl(losses_path, (row.model_dump() for row in losses))
     completions = Completions(
         system=system,
-        spec=identity.spec(params),
+        spec=identity.spec(params, language),
         prompt_prefix_sha256=identity.prefix_sha256,
         prompts_sha256=digest_of_json([prompt.model_dump() for prompt in prompts]),
         seed=params.seed,

@@ -12,10 +12,10 @@ from math import isfinite
 from typing import Any
 
 from core.errors import UnusableBaseModel, first_line
+from pipelines.models.asked_rows import Generated
 from pipelines.models.batching import Batching
 from pipelines.models.chat import Example
 from pipelines.models.language_model import (
-    Generated,
     LanguageModel,
     generate,
     measure_completion_losses,

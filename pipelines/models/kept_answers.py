@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipelines.models.asked_rows import Generated
 from pipelines.models.journal import Journal
-from pipelines.models.language_model import Generated
 
 
 class KeptAnswers:

@@ -8,91 +8,38 @@ prefix is computed once, and every batch continues from a copy of its key-value 
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from core.errors import UnusableBaseModel, UnusableRow, first_line
-from core.files import digest_of_text
+from pipelines.models.asked_rows import (
+    Advance,
+    Generated,
+    InMemory,
+    Kept,
+    RowEngine,
+    Sampling,
+    TokenIds,
+)
 from pipelines.models.attention import leave_out_cudnn_attention
 from pipelines.models.batching import Batching, choose_batching, cut_into_batches
 from pipelines.models.chat import ChatEncoder
 from pipelines.models.prompt_files import has_prompt, read_prompt
 from pipelines.models.rounded import round_linear_layers
 from pipelines.values.base_manifest import BaseModelManifest
+from pipelines.values.engine_name import EngineName
 from pipelines.values.precision import Arithmetic, Precision, arithmetic_of
 
 if TYPE_CHECKING:
     import torch
 
-Advance = Callable[[int], None]
-TokenIds = Sequence[int]
 # Rows x completion tokens: bounds the logits of a batch at about 200 MB
 # for 49k tokens of vocabulary.
 _LOGITS_AT_ONCE = 1024
-_SEED_DIGITS = 15
-"""Hexadecimal ones: torch takes seeds of 64 bits with a sign."""
-
-
-_Result = TypeVar("_Result")
-_Result_contra = TypeVar("_Result_contra", contravariant=True)
-
-
-class Kept(Protocol[_Result_contra]):
-    """Where results go, a batch at a time, by the number of their row."""
-
-    def missing(self, rows: Sequence[int]) -> bool:
-        """Whether one of these rows has no result yet."""
-        ...
-
-    def add(self, rows: Sequence[int], results: Sequence[_Result_contra]) -> None:
-        """Keep a batch's results."""
-        ...
-
-
-class InMemory(Generic[_Result]):
-    """Results that nobody needs after a kill."""
-
-    def __init__(self) -> None:
-        """Begin without any."""
-        self._results: dict[int, _Result] = {}
-
-    def missing(self, rows: Sequence[int]) -> bool:
-        """Whether one of these rows has no result yet."""
-        return any(row not in self._results for row in rows)
-
-    def add(self, rows: Sequence[int], results: Sequence[_Result]) -> None:
-        """Keep a batch's results."""
-        pairs = zip(rows, results, strict=True)
-        self._results.update(pairs)
-
-    def in_order(self, count: int) -> tuple[_Result, ...]:
-        """The results of the first `count` rows."""
-        return tuple(self._results[row] for row in range(count))
-
-
-@dataclass(frozen=True)
-class Generated:
-    """Tokens of one answer, and whether the model ended it by itself."""
-
-    ids: tuple[int, ...]
-    ended: bool
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Tokens drawn by their probabilities; the same seed and batches give the same answers."""
-
-    temperature: float
-    seed: int
-
-    def seed_of(self, batch: int) -> int:
-        """A seed of each batch: what a batch draws depends on no batch before it."""
-        # By digest: seeds that follow one another are those of other samples.
-        digest = digest_of_text(f"{self.seed} {batch}")
-        return int(digest[:_SEED_DIGITS], 16)
 
 
 @dataclass(frozen=True)
@@ -105,11 +52,20 @@ class LanguageModel:
     precision: Precision
     context_tokens: int
     batching: Batching
+    # What computes rows in place of the loaded weights, which are not needed then.
+    engine: RowEngine | None = None
 
     @property
     def arithmetic(self) -> Arithmetic:
         """What numbers it computes with, and its caches hold."""
         return arithmetic_of(self.precision)
+
+    @property
+    def computed_by(self) -> tuple[EngineName, str]:
+        """The engine that computes rows, and the version of its library."""
+        if self.engine is None:
+            return "transformers", version("transformers")
+        return self.engine.name, self.engine.version
 
 
 @dataclass(frozen=True)
@@ -231,9 +187,6 @@ def generate_into(
 
     The batches are those of all prompts, whatever is there already: so the answers are the same.
     """
-    import torch
-
-    how = _generation_settings(language, max_new_tokens, sampling)
     # All before the first answer: a long run must not fail at its end.
     for ids in prompts:
         _check_length(language, len(ids) + max_new_tokens)
@@ -241,6 +194,18 @@ def generate_into(
     if not answers.missing(range(len(prompts))):
         advance(len(prompts))
         return
+    if language.engine is not None:
+        language.engine.answer_into(
+            answers,
+            prompts,
+            max_new_tokens=max_new_tokens,
+            sampling=sampling,
+            advance=advance,
+        )
+        return
+    import torch
+
+    how = _generation_settings(language, max_new_tokens, sampling)
     lengths = [len(ids) for ids in prompts]
     batches = cut_into_batches(lengths, batch_size, language.batching)
     with torch.inference_mode():
@@ -285,14 +250,17 @@ def measure_losses_into(
     advance: Advance = lambda _: None,
 ) -> None:
     """Measure those rows that `losses` lacks, in the same batches, and give it each at once."""
-    import torch
-
     sequences = [[*prompt, *completion] for prompt, completion in rows]
     for ids in sequences:
         _check_length(language, len(ids))
     if not losses.missing(range(len(rows))):
         advance(len(rows))
         return
+    if language.engine is not None:
+        language.engine.measure_into(losses, rows, advance=advance)
+        return
+    import torch
+
     completion_lengths = [len(completion) for _, completion in rows]
     longest = max(completion_lengths, default=1)
     rows_at_once = max(1, min(batch_size, _LOGITS_AT_ONCE // longest))

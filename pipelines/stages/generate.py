@@ -16,11 +16,12 @@ from core.files import digest_of_json, folder_bytes, write_jsonl
 from core.settings import Settings
 from pipelines import layout
 from pipelines.code_tasks.asked import ask_humaneval
+from pipelines.engines.scored_model import open_scored_model
 from pipelines.kept_results import kept_results
 from pipelines.models.adapter_files import check_adapter
 from pipelines.models.answers import Identity, Messages, Places, answer
 from pipelines.models.comparator_bases import PlacedBase, base_of, own_base
-from pipelines.models.language_model import LanguageModel, load_language_model
+from pipelines.models.language_model import LanguageModel
 from pipelines.models.probed import Trio, ask_probes
 from pipelines.models.probes import read_questions
 from pipelines.models.resumed import Resumed
@@ -123,19 +124,32 @@ def main() -> int:
 
 def _answer_all(places: Places) -> Completions:
     params = load_params()
-    training_set = read_training_set()
     own = own_base(Settings().home)
-    base = own.manifest
     adapter = Adapter.read(layout.ADAPTER)
     adapter_folder = Path(adapter.folder)
     # Checked though `fine_tune` wrote it: the folder may have changed since.
-    check_adapter(adapter_folder, adapter, base)
-    language = load_language_model(
-        base, own.folder, own.template, params.generation.precision, adapter_folder
-    )
+    check_adapter(adapter_folder, adapter, own.manifest)
+    with open_scored_model(own, params.generation, adapter_folder) as language:
+        return _ask_all(_Asked(own, adapter, language, params), places)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The run's adapter on its base, loaded, and how it is asked."""
+
+    own: PlacedBase
+    adapter: Adapter
+    language: LanguageModel
+    params: Params
+
+
+def _ask_all(asked: _Asked, places: Places) -> Completions:
+    own, adapter, language = asked.own, asked.adapter, asked.language
+    params = asked.params
+    training_set = read_training_set()
     prompts = group_prompts(read_rows(layout.HELD_OUT))
     questions = Questions(
-        base,
+        own.manifest,
         prompts,
         params.generation,
         places,
@@ -147,12 +161,14 @@ def _answer_all(places: Places) -> Completions:
     variants = _answer_variants(asked_by, dev, params)
     write_jsonl(layout.GENERATE / "variants.jsonl", variants)
     _answer_by_comparators(questions, own)
-    trio = Trio.of(own, adapter, language, params.generation, places.kept)
+    trio = Trio.of(
+        own, adapter, language, params.generation, open_scored_model, places.kept
+    )
     if params.safety.asked:
         train = read_rows(training_set.train.checked())
         held_out = read_rows(layout.HELD_OUT)
-        asked = read_questions(params, train, held_out, Path())
-        ask_probes(trio, asked).write(layout.PROBED)
+        questions_of_safety = read_questions(params, train, held_out, Path())
+        ask_probes(trio, questions_of_safety).write(layout.PROBED)
     if params.humaneval.samples:
         ask_humaneval(trio, params).write(layout.TASKS_ANSWERED)
     return completions
@@ -200,7 +216,7 @@ def _answer_variants(
 def _answer_by_comparators(questions: Questions, own: PlacedBase) -> None:
     """Have champion and anchor answer the same prompts as they are served.
 
-    Each on the base of its own training, and in its own precision.
+    Each on the base of its own training, in its own precision and engine.
     """
     home = Settings().home
     for system, comparator in read_comparators():
@@ -209,17 +225,11 @@ def _answer_by_comparators(questions: Questions, own: PlacedBase) -> None:
         params = comparator.as_served(questions.params)
         adapter_folder = layout.CHAMPION / system
         check_adapter(adapter_folder, adapter, base.manifest)
-        language = load_language_model(
-            base.manifest,
-            base.folder,
-            base.template,
-            params.precision,
-            adapter_folder,
-        )
         on_its_base = replace(
             questions,
             base=base.manifest,
             params=params,
         )
         identity = _identity(system, on_its_base, adapter, adapter_folder)
-        _answer_as(identity, on_its_base, language)
+        with open_scored_model(base, params, adapter_folder) as language:
+            _answer_as(identity, on_its_base, language)

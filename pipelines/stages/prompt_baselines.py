@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from core.settings import Settings
 from pipelines import layout
+from pipelines.engines.scored_model import open_scored_model
 from pipelines.kept_results import kept_results
 from pipelines.models.answers import (
     Identity,
@@ -21,9 +22,9 @@ from pipelines.models.answers import (
     answer,
     insert_examples,
 )
-from pipelines.models.base_store import locate_base_model, read_base_model
+from pipelines.models.comparator_bases import own_base
 from pipelines.models.few_shot import count_free_tokens, draw_examples
-from pipelines.models.language_model import LanguageModel, load_language_model
+from pipelines.models.language_model import LanguageModel
 from pipelines.models.resumed import Resumed
 from pipelines.models.retrieval import (
     Index,
@@ -42,6 +43,7 @@ from pipelines.values.examples import FewShotChoice, Retrieved
 from pipelines.values.params import (
     FewShotParams,
     GenerationParams,
+    Params,
     load_params,
 )
 from pipelines.values.training_set import read_training_set
@@ -144,10 +146,15 @@ def main() -> int:
 def _answer_all(places: Places) -> str:
     """Have every baseline answer, and give the line that people see."""
     params = load_params()
+    own = own_base(Settings().home)
+    with open_scored_model(own, params.generation) as language:
+        return _ask_all(own.manifest, language, params, places)
+
+
+def _ask_all(
+    base: BaseModelManifest, language: LanguageModel, params: Params, places: Places
+) -> str:
     training_set = read_training_set()
-    base, template = read_base_model()
-    folder = locate_base_model(base, Settings().home)
-    language = load_language_model(base, folder, template, params.generation.precision)
     train = read_rows(training_set.train.checked())
     dev = read_rows(training_set.dev.checked())
     held_out = read_rows(layout.HELD_OUT)

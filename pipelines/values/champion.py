@@ -10,6 +10,7 @@ from pydantic import Field
 
 from core.value import Value
 from pipelines import layout
+from pipelines.values.engine_name import InstalledEngine
 from pipelines.values.evidence import Adapter
 from pipelines.values.params import GenerationParams
 from pipelines.values.precision import Precision
@@ -26,12 +27,18 @@ class Champion(Value):
     precision: Precision | None = Field(
         default=None, exclude_if=lambda precision: precision is None
     )
+    engine: InstalledEngine | None = Field(
+        default=None, exclude_if=lambda engine: engine is None
+    )
 
     def as_served(self, params: GenerationParams) -> GenerationParams:
-        """The run's way to answer, in the precision that users of this version get."""
-        if self.precision is None:
-            return params
-        return params.model_copy(update={"precision": self.precision})
+        """The run's way to answer, in the precision and the engine that its users get."""
+        changes: dict[str, str] = {}
+        if self.precision is not None:
+            changes["precision"] = self.precision
+        if self.engine is not None:
+            changes["engine"] = self.engine.name
+        return params.model_copy(update=changes)
 
 
 class ChampionInput(Value):

@@ -18,6 +18,7 @@ from core.errors import ParameterError
 from core.files import write_text
 from core.value import Settable, first_problem
 from pipelines import layout
+from pipelines.values.engine_name import EngineName
 from pipelines.values.humaneval import HumanEvalParams
 from pipelines.values.json_schema import JsonSchema
 from pipelines.values.metric_settings import BleuSettings, MetricSettings
@@ -215,6 +216,12 @@ class GenerationParams(Settable):
     batch_size: Count
     precision: Precision
     seed: Seed
+    # Left out where it is the usual one: such a project has the keys that it had before.
+    engine: EngineName = Field(
+        default="transformers",
+        exclude_if=lambda engine: engine == "transformers",
+        description="What computes answers and losses, and what serves them then.",
+    )
     # Left out where they are null: a greedy project has the keys that it had before.
     temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
         default=None,
@@ -234,6 +241,20 @@ class GenerationParams(Settable):
             return None
         seeds = seeds_from(self.seed, self.samples or DEFAULT)
         return SampledAs(temperature=self.temperature, seeds=seeds)
+
+    @model_validator(mode="after")
+    def _check_engine(self) -> Self:
+        # Found now, and not by the engine, once rows were collected and checked.
+        if self.engine == "openvino" and self.precision == "bfloat16":
+            raise ValueError(
+                "openvino computes in float32. Set generation.precision to float32 or int8"
+            )
+        if self.engine == "vllm" and self.precision == "int8":
+            raise ValueError(
+                "vllm cannot be given weights that Assay rounded. "
+                "Set generation.precision to float32 or bfloat16"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_samples(self) -> Self:

@@ -11,8 +11,8 @@ def expected_makers(
 ) -> dict[System, ServingSpec]:
     """The configuration of the base, whatever it is given before a prompt, and of each adapter.
 
-    Engine and length are the scorecard's for all. Champion and anchor answer on the base of their
-    own training and in the precision that they are served in, all others in the adapter's.
+    The length is the scorecard's for all. Champion and anchor answer on the base of their own
+    training, in the precision and the engine that they are served in, all others as the adapter.
     """
     spec = scorecard.spec
     # Examples stand before the prompt and change no weights.
@@ -40,4 +40,8 @@ def _as_served(
         "chat_template_sha256": adapter.chat_template_sha256,
         "precision": comparator.precision or spec.precision,
     }
-    return spec.model_copy(update=update)
+    served = spec.model_copy(update=update)
+    engine = comparator.engine
+    if engine is None:
+        return served
+    return served.in_engine(engine.name, engine.version)

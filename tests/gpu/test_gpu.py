@@ -27,8 +27,8 @@ from core.files import folder_digests
 from pipelines.engines import Event, Failed, GenerationRequest, Piece
 from pipelines.engines.transformers import TransformersEngine
 from pipelines.models.adapter_files import check_adapter
+from pipelines.models.asked_rows import Generated
 from pipelines.models.language_model import (
-    Generated,
     LanguageModel,
     generate,
     load_language_model,

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from core.errors import ParameterError, UnusableBaseModel, UnusableRow
+from pipelines.models.asked_rows import Generated
 from pipelines.models.base_check import check_base
 from pipelines.models.batching import Batching, choose_batching, cut_into_batches
 from pipelines.models.conformance import MOST_NEW_TOKENS, Asked
@@ -18,12 +19,7 @@ from pipelines.models.conformance import _Answers as Answers
 from pipelines.models.conformance import _check_batches as check_batches
 from pipelines.models.conformance import _check_losses as check_losses
 from pipelines.models.conformance import _count_new_tokens as count_new_tokens
-from pipelines.models.language_model import (
-    Generated,
-    LanguageModel,
-    generate,
-    load_language_model,
-)
+from pipelines.models.language_model import LanguageModel, generate, load_language_model
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Message, Row
 from tests.support.tiny import CHAT_TEMPLATE

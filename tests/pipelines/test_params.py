@@ -228,3 +228,24 @@ def test_a_day_is_a_text_in_quotes_which_dvc_reads_too(params_file: Path) -> Non
     for day in ("tomorrow", "20260101", "2026-02-30", None, 5, ["2026-01-01"]):
         with pytest.raises(ParameterError, match="template_date"):
             override(path, {"base_model.template_date": day})
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision", "said"),
+    [
+        ("openvino", "bfloat16", "openvino computes in float32"),
+        ("vllm", "int8", "vllm cannot be given weights that Assay rounded"),
+        ("onnx", "float32", "generation.engine"),
+    ],
+)
+def test_an_engine_that_has_not_that_precision_is_refused(
+    params_file: Path, engine: str, precision: str, said: str
+) -> None:
+    asked = {"generation.engine": engine, "generation.precision": precision}
+    with pytest.raises(ParameterError, match=said):
+        override(params_file, asked)
+    # A project that names no engine keeps the keys that it had.
+    usual = override(params_file, {"generation.engine": "transformers"})
+    assert "engine" not in usual.generation.model_dump()
+    in_int8 = {"generation.engine": "openvino", "generation.precision": "int8"}
+    assert override(params_file, in_int8).generation.engine == "openvino"

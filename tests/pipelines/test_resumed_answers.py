@@ -10,12 +10,9 @@ from pathlib import Path
 import pytest
 
 from pipelines.models.answers import Identity, Places, answer
+from pipelines.models.asked_rows import Sampling
 from pipelines.models.journal import Journal
-from pipelines.models.language_model import (
-    LanguageModel,
-    Sampling,
-    load_language_model,
-)
+from pipelines.models.language_model import LanguageModel, load_language_model
 from pipelines.models.resumed import Resumed
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Message, Prompt

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,19 @@ def test_a_build_tag_makes_no_other_code() -> None:
     torch = read_stage_code("fine_tune", ROOT).libraries["torch"]
     assert torch
     assert "+" not in torch
+
+
+def test_an_engine_that_computes_nothing_is_no_code_of_a_stage() -> None:
+    """Whoever installs OpenVINO repeats nothing that transformers computed."""
+    assert "openvino" not in read_stage_code("generate", ROOT).libraries
+    asked = read_stage_code("generate", ROOT, engine="openvino").libraries
+    assert asked["openvino"] == version("openvino")
+    by_vllm = read_stage_code("generate", ROOT, engine="vllm").libraries
+    assert "openvino" not in by_vllm
+    assert "vllm" in by_vllm
+    for stage in ("split", "fine_tune", "score"):
+        same = read_stage_code(stage, ROOT, engine="openvino")
+        assert same == read_stage_code(stage, ROOT)
 
 
 def test_a_stage_whose_code_changed_under_the_run_is_refused(

@@ -14,6 +14,7 @@ from pipelines.gates.policy import load_policy
 from pipelines.scoring.evidence_file import Evidence
 from pipelines.values.champion import Champion, ChampionInput
 from pipelines.values.dataset import Row, group_prompts
+from pipelines.values.engine_name import InstalledEngine
 from pipelines.values.evidence import Adapter, Scorecard
 from pipelines.values.precision import Precision
 from pipelines.values.trial import SystemAnswers, Trial
@@ -25,6 +26,7 @@ from tests.support.ledgers import SPEC, START, WHY, begun
 
 OTHER, OWN = "9" * 64, "b" * 64
 CHAMPION = "c" * 64
+OPENVINO = InstalledEngine(name="openvino", version="7")
 PERPLEXITY, BITS = "perplexity_per_token", "bits_per_byte"
 
 
@@ -49,10 +51,16 @@ def trial_with_champion(base: str) -> Trial:
 
 
 def name_champion(
-    folder: Path, base: str = OTHER, precision: Precision | None = None
+    folder: Path,
+    base: str = OTHER,
+    precision: Precision | None = None,
+    engine: InstalledEngine | None = None,
 ) -> Path:
     champion = Champion(
-        version="1", adapter=champion_adapter(base), precision=precision
+        version="1",
+        adapter=champion_adapter(base),
+        precision=precision,
+        engine=engine,
     )
     ChampionInput(champion=champion).write(folder / "champion.json")
     return folder
@@ -120,6 +128,8 @@ def test_bits_per_byte_is_paired_over_the_bytes_of_the_text(evidence: Evidence) 
         {"base_digest": "7" * 64},
         {"chat_template_sha256": "7" * 64},
         {"precision": "bfloat16"},
+        {"engine": "openvino"},
+        {"engine_version": "0"},
     ],
 )
 def test_a_champion_that_answered_otherwise_than_it_was_trained_is_named(
@@ -153,7 +163,9 @@ def test_older_evidence_that_names_no_base_is_compared_as_before(
     assert (PERPLEXITY, "champion") in compared(older)
 
 
-def released(*bases: str, precision: str = "float32") -> ModelState:
+def released(
+    *bases: str, precision: str = "float32", engine: str = "transformers"
+) -> ModelState:
     """A model whose versions 1, 2, … are the champion's bytes, each on one of these bases."""
     recorded = []
     for number, base in enumerate(bases, start=1):
@@ -161,6 +173,7 @@ def released(*bases: str, precision: str = "float32") -> ModelState:
             "base_digest": base,
             "chat_template_sha256": None,
             "precision": precision,
+            "engine": engine,
         }
         spec = SPEC.model_copy(update=update)
         release = begun(1, str(number), spec=spec, adapter_sha256=CHAMPION).release
@@ -211,6 +224,33 @@ def test_a_champion_has_to_have_answered_in_its_own_precision(
     made_by = {**evidence.made_by, "champion": own}
     other = evidence.model_copy(update={"made_by": made_by})
     assert list(maker_differences(card, champion, other)) == []
+
+
+def test_the_ledger_says_by_which_engine_a_champion_was_released(
+    package: Path,
+) -> None:
+    by_openvino = released(OTHER, engine="openvino")
+    (told,) = base_differences(package, by_openvino, None)
+    assert told.endswith("answered in float32, and was released in float32 by openvino")
+    name_champion(package, engine=OPENVINO)
+    assert list(base_differences(package, by_openvino, None)) == []
+    assert len(list(base_differences(package, released(OTHER), None))) == 1
+
+
+def test_a_champion_has_to_have_answered_in_its_own_engine(
+    evidence: Evidence, package: Path
+) -> None:
+    card = Scorecard.read(package / "scorecard.json")
+    name_champion(package, engine=OPENVINO)
+    champion = ChampionInput.read(package / "champion.json")
+    (told,) = maker_differences(card, champion, evidence)
+    assert told.startswith("evidence.champion: it was made in another configuration")
+    # Of another version of it nobody knows how it rounds.
+    for version, faults in (("9", 1), (OPENVINO.version, 0)):
+        own = evidence.made_by["champion"].in_engine("openvino", version)
+        made_by = {**evidence.made_by, "champion": own}
+        other = evidence.model_copy(update={"made_by": made_by})
+        assert len(list(maker_differences(card, champion, other))) == faults
 
 
 def test_a_champion_that_nobody_knows_is_taken_on_the_candidates_base_alone(

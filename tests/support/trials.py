@@ -186,7 +186,7 @@ def spec(system: System = "adapter") -> ServingSpec:
         base_digest="b" * 64,
         adapter_sha256="a" * 64 if system == "adapter" else None,
         chat_template_sha256=None,
-        engine="none",
+        engine="transformers",
         engine_version="1",
         precision="float32",
         default_max_tokens=48,

@@ -50,6 +50,8 @@ class Question:
     end_ids: Sequence[int] = ()
     # A JSON Schema, as JSON; None: any text.
     schema: str | None = None
+    # What alone may be chosen; nothing: any token.
+    allowed: Sequence[int] = ()
 
     @classmethod
     def of(cls, request: GenerationRequest, name: str, end_ids: Sequence[int]) -> Self:
@@ -84,6 +86,7 @@ class Question:
             # The tokens that end a turn are ours to name, not the base's configuration's.
             "stop_token_ids": list(self.end_ids),
             "ignore_eos": True,
+            "allowed_token_ids": list(self.allowed) or None,
             **self._held,
         }
 

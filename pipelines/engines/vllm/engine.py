@@ -38,6 +38,7 @@ from pipelines.engines.vllm.asking import (
     ask,
     open_client,
 )
+from pipelines.engines.vllm.prompt_scores import score_prompt
 from pipelines.engines.vllm.server import Server
 from pipelines.models.chat import ChatEncoder
 from pipelines.values.dataset import Message
@@ -206,6 +207,11 @@ class VllmEngine:
         question = Question.of(
             request, self._names[request.model], self._encoder.end_ids
         )
+        if request.scores_prompt:
+            first, show = request.scores_from, self._encoder.show
+            scores = await score_prompt(self._client, question, first, show)
+            answer.give_prompt_scores(scores)
+            return
         try:
             await self._relay(answer, question)
         except AnswerStopped as stop:
@@ -262,7 +268,9 @@ class VllmEngine:
 
 
 def _check_can(request: GenerationRequest) -> None:
-    if request.scores_prompt:
+    # A whole one would be a question for each of its tokens.
+    is_whole = request.scores_from == 0 or request.max_tokens > 0
+    if request.scores_prompt and is_whole:
         raise Refusal(
             "The engine vllm does not score prompts: leave echo or logprobs out.",
             code="unsupported_parameter",

@@ -1,5 +1,6 @@
 """A champion on another base: its base is brought along, or the run ends before training."""
 
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -15,6 +16,7 @@ from pipelines.models.base_store import read_base_model
 from pipelines.models.comparator_bases import place_of
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.champion import Champion, ChampionInput
+from pipelines.values.engine_name import InstalledEngine
 from pipelines.values.params import Params, override
 from pipelines.values.verdict import Comparison, Finalist, Finding
 from registry.mlflow.recorded import ModelVersion
@@ -73,13 +75,13 @@ def bring_champion(root: Path, base_folder: Path, template: str) -> BaseModelMan
         chat_template_sha256=base.chat_template_sha256,
     )
     adapter.write(package / "adapter.json")
-    write_verdict(package, "float32")
+    write_verdict(package)
     placed = place_version(VERSION, package, "champion", workspace_at(root))
     ChampionInput(champion=placed).write(root / layout.CHAMPION_INPUT)
     return base
 
 
-def write_verdict(package: Path, precision: str) -> None:
+def write_verdict(package: Path, **spec: str) -> None:
     passed = Finding(rule="superior", outcome="passed", text="It is better.")
     better = Comparison(
         metric="chrf",
@@ -96,7 +98,7 @@ def write_verdict(package: Path, precision: str) -> None:
         policy_sha256="0" * 64,
         scorecard_digest="0" * 64,
         adapter=trials.adapter(),
-        spec=trials.spec().model_copy(update={"precision": precision}),
+        spec=trials.spec().model_copy(update=spec),
     )
     finalist.write(package / "verdict.json")
 
@@ -112,7 +114,7 @@ def test_a_champion_in_another_precision_than_the_runs_keeps_it(
     assert "precision" not in own.model_dump()
     params = trials.params().generation
     assert own.as_served(params) == params
-    write_verdict(root / "package", "int8")
+    write_verdict(root / "package", precision="int8")
     placed = place_version(VERSION, root / "package", "anchor", workspace_at(root))
     assert placed.precision == "int8"
     served = placed.as_served(params)
@@ -123,8 +125,38 @@ def test_a_champion_in_a_precision_of_a_later_assay_is_named(
     root: Path, tiny: Path
 ) -> None:
     bring_champion(root, tiny, OWN_TEMPLATE)
-    write_verdict(root / "package", "int4")
+    write_verdict(root / "package", precision="int4")
     with pytest.raises(ParameterError, match="version 1 answers in int4, which this"):
+        place_version(VERSION, root / "package", "anchor", workspace_at(root))
+
+
+def test_a_champion_of_another_engine_than_the_runs_answers_in_it(
+    root: Path, tiny: Path
+) -> None:
+    bring_champion(root, tiny, OWN_TEMPLATE)
+    own = ChampionInput.read(root / layout.CHAMPION_INPUT).champion
+    assert own is not None
+    assert "engine" not in own.model_dump()
+    write_verdict(root / "package", engine="openvino", engine_version="1")
+    placed = place_version(VERSION, root / "package", "anchor", workspace_at(root))
+    # As it is installed, and not as it was then: nobody has the old one.
+    here = InstalledEngine(name="openvino", version=version("openvino"))
+    assert placed.engine == here
+    params = trials.params().generation
+    served = placed.as_served(params)
+    assert served == params.model_copy(update={"engine": "openvino"})
+
+
+def test_a_champion_whose_engine_is_missing_ends_the_run_before_training(
+    root: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bring_champion(root, tiny, OWN_TEMPLATE)
+    monkeypatch.delenv("ASSAY_VLLM_PYTHON", raising=False)
+    write_verdict(root / "package", engine="vllm")
+    with pytest.raises(ParameterError, match=r"by vllm.*ASSAY_VLLM_PYTHON does not"):
+        place_version(VERSION, root / "package", "anchor", workspace_at(root))
+    write_verdict(root / "package", engine="onnx")
+    with pytest.raises(ParameterError, match="version 1 answers by onnx, which this"):
         place_version(VERSION, root / "package", "anchor", workspace_at(root))
 
 

@@ -278,6 +278,27 @@ def test_a_metric_that_does_not_exist_is_said_before_anything_is_trained(
         pass
 
 
+def test_an_engine_that_is_not_installed_is_said_before_anything_is_collected(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = TrainRequest(settings={"generation.engine": "vllm"})
+    monkeypatch.delenv("ASSAY_VLLM_PYTHON", raising=False)
+    with (
+        pytest.raises(
+            ParameterError, match="vllm, and ASSAY_VLLM_PYTHON does not name"
+        ),
+        open_workspace(project, request),
+    ):
+        pass
+    # A Python, and none that has vLLM.
+    monkeypatch.setenv("ASSAY_VLLM_PYTHON", sys.executable)
+    with (
+        pytest.raises(ParameterError, match="ASSAY_VLLM_PYTHON names, has no vLLM"),
+        open_workspace(project, request),
+    ):
+        pass
+
+
 def test_a_tokenizer_that_is_not_installed_is_said_before_anything_is_trained(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from core.errors import SandboxUnavailable
 from pipelines import layout
 from pipelines.code_tasks.asked import ask_humaneval
 from pipelines.code_tasks.report import report_humaneval
+from pipelines.engines.scored_model import open_scored_model
 from pipelines.models.comparator_bases import own_base
 from pipelines.models.language_model import load_language_model
 from pipelines.models.probed import Trio, ask_probes
@@ -44,7 +45,9 @@ def trio(tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tr
         base, folder, CHAT_TEMPLATE, "float32", tmp_path / "adapter"
     )
     own = own_base(tmp_path / "home")
-    return Trio.of(own, adapter, language, trials.params().generation)
+    return Trio.of(
+        own, adapter, language, trials.params().generation, open_scored_model
+    )
 
 
 @pytest.fixture
@@ -111,6 +114,6 @@ def test_each_system_answers_with_weights_of_its_own(trio: Trio) -> None:
 
 def test_without_a_champion_two_are_asked(trio: Trio) -> None:
     ChampionInput(champion=None).write(layout.CHAMPION_INPUT)
-    two = Trio.of(trio.own, trio.adapter, trio.language, trio.params)
+    two = Trio.of(trio.own, trio.adapter, trio.language, trio.params, open_scored_model)
     assert [system for system, _ in two.languages()] == ["adapter", "base"]
     assert two.digests == {"adapter": trio.adapter.sha256, "base": None}
