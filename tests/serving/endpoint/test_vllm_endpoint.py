@@ -106,8 +106,7 @@ def test_what_vllm_scored_begins_in_vllm_without_being_asked_for_it(
     here = version_of(vllm_python)
     home, spec = scored_by_vllm(wide_home, here)
     with endpoint(home) as running:
-        home.switch(home.begin("1"))
-        home.wait(home.answers_with("1"))
+        home.release("1")
         log = running.log.read_text
         assert running.computed_by() == VLLM
         assert running.ask().json()["system_fingerprint"] == spec.fingerprint
@@ -131,8 +130,7 @@ def test_another_version_of_vllm_than_the_one_that_scored_does_not_answer(
     monkeypatch.setenv("ASSAY_VLLM_PYTHON", str(vllm_python))
     home, _ = scored_by_vllm(wide_home, "0.1.0")
     with endpoint(home) as running:
-        home.switch(home.begin("1"))
-        home.wait(home.answers_with("1"))
+        home.release("1")
         assert running.computed_by() == TRANSFORMERS
         log = running.log.read_text()
     assert TO_TRANSFORMERS in log
