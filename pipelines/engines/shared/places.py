@@ -115,15 +115,20 @@ class _Place(torch.nn.Module):
         # As peft does: in the precision of the adapter.
         own = torch.nn.functional.linear(x.to(matrices.down.dtype), matrices.down)
         if keep is not None:
-            _check_rows(x, keep)
-            own = torch.where(keep, own, 0.0)
+            own = _keep_own(own, keep)
         return (result + own @ matrices.up).to(result.dtype)
 
 
-def _check_rows(x: torch.Tensor, keep: torch.Tensor) -> None:
-    """Return only if what a layer sees has one row for each answer, in their order."""
-    if x.ndim != keep.ndim or len(x) != len(keep):
+def _keep_own(added: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+    """What is added to each row, without the ranks of other rows' adapters."""
+    by_row = added
+    if added.ndim == 2:
+        # Some layers see all tokens of the batch in a line, those of a row side by side.
+        # Sizes by `shape`: a recorded graph has other ones in each forward.
+        by_row = added.reshape(keep.shape[0], -1, keep.shape[2])
+    if by_row.ndim != keep.ndim or len(by_row) != len(keep):
         raise ValueError("a layer mixes the rows of a batch")
+    return torch.where(keep, by_row, 0.0).reshape(added.shape)
 
 
 def _sizes(inner: Any) -> Layer:
