@@ -77,7 +77,7 @@ def _open(
     except (NotTaken, ServingError) as reason:
         raise UnusableBaseModel(
             f"{base.manifest.id} cannot be scored in {params.engine}: {reason}. "
-            "Mend that, or set generation.engine=transformers."
+            "Mend that. A run may set generation.engine=transformers instead."
         ) from reason
 
 
