@@ -35,6 +35,7 @@ from flows.run.stages import admit_rows, evaluate_adapter
 from flows.run.workspace import Workspace, open_workspace
 from flows.schedule.arrivals import revision_in
 from pipelines import layout
+from pipelines.engines import TRANSFORMERS
 from pipelines.gates.policy import load_policy
 from pipelines.values.evidence import Adapter
 from pipelines.values.verdict import Finding
@@ -153,6 +154,8 @@ def _as_trained(request: TrainRequest, package: Path) -> TrainRequest:
     text = (package / "params.yaml").read_text(encoding="utf-8")
     document = yaml.safe_load(text)
     settings = dict(request.settings)
+    # Files leave it out where it is the usual one, and today's file may name another.
+    settings["generation.engine"] = TRANSFORMERS
     for section in _FROM_TRAINING:
         for name, setting in document[section].items():
             settings[f"{section}.{name}"] = setting

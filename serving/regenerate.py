@@ -1,12 +1,11 @@
 """Generate held-out answers once more: whether this adapter gave the answers that were scored."""
 
-from contextlib import AbstractContextManager
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from core.errors import ServingError
-from core.value import Value
+from core.value import Value, first_problem
 from pipelines.engines.scored_model import open_scored_model
 from pipelines.gates.policy import load_policy
 from pipelines.models.base_store import locate_base_model
@@ -70,17 +69,19 @@ def regenerate(package: Path, count: int, home: Path) -> RegenerationReport:
         )
     base = BaseModelManifest.read(package / "base_model.json")
     opened = open_package(package, base)
+    params = _scored_with(opened)
     base_folder = locate_base_model(base, home)
     check_base(base_folder, base)
-    max_tokens = opened.verdict.spec.default_max_tokens
-    drawn = draw_answers(package, count, max_tokens)
+    drawn = draw_answers(package, count, params.max_new_tokens)
     if not drawn:
         raise ServingError(
             f"{package} holds no held-out prompts: it is from before packages did. "
             "Train the version again."
         )
-    with _open_as_scored(opened, base, base_folder) as language:
-        texts = _generate_texts(language, drawn, max_tokens)
+    template = read_chat_template(base, (package, base_folder))
+    placed = PlacedBase(base, base_folder, template)
+    with open_scored_model(placed, params, opened.adapter_folder) as language:
+        texts = _generate_texts(language, drawn, params)
     pairs = zip(drawn, texts, strict=True)
     different = [answer for answer, text in pairs if text != answer.text]
     beginnings = [answer.messages[-1].content[:40] for answer in different]
@@ -94,11 +95,8 @@ def regenerate(package: Path, count: int, home: Path) -> RegenerationReport:
     )
 
 
-def _open_as_scored(
-    package: Package, base: BaseModelManifest, base_folder: Path
-) -> AbstractContextManager[LanguageModel]:
-    """The version's adapter on its base, in the engine that scored it."""
-    template = read_chat_template(base, (package.folder, base_folder))
+def _scored_with(package: Package) -> GenerationParams:
+    """How its answers were computed, by its verdict; `ServingError` where nothing computes so."""
     spec = package.verdict.spec
     engine = find_engine(spec.engine)
     if engine is None:
@@ -106,25 +104,31 @@ def _open_as_scored(
             f"{package.folder} was scored by {spec.engine[:40]}, which this version of Assay does "
             f"not know, only {', '.join(ENGINE_NAMES)}. Install the one that made it."
         )
-    params = GenerationParams(
-        max_new_tokens=spec.default_max_tokens,
-        batch_size=_BATCH_SIZE,
-        precision=scored_precision(package),
-        seed=0,
-        engine=engine,
-    )
-    placed = PlacedBase(base, base_folder, template)
-    return open_scored_model(placed, params, package.adapter_folder)
+    precision = scored_precision(package)
+    try:
+        return GenerationParams(
+            max_new_tokens=spec.default_max_tokens,
+            batch_size=_BATCH_SIZE,
+            precision=precision,
+            seed=0,
+            engine=engine,
+        )
+    # Whoever wrote it by hand may have named what no run takes.
+    except ValidationError as error:
+        raise ServingError(
+            f"{package.folder} cannot have been scored as its verdict says: "
+            f"{first_problem(error)}. Have this configuration screened by itself."
+        ) from error
 
 
 def _generate_texts(
-    language: LanguageModel, answers: tuple[KnownAnswer, ...], max_tokens: int
+    language: LanguageModel, answers: tuple[KnownAnswer, ...], params: GenerationParams
 ) -> list[str]:
     prompts = [language.encoder.prompt_ids(answer.messages) for answer in answers]
     generated = generate(
         language,
         prompts,
-        max_new_tokens=max_tokens,
-        batch_size=_BATCH_SIZE,
+        max_new_tokens=params.max_new_tokens,
+        batch_size=params.batch_size,
     )
     return [language.encoder.decode(answer.ids) for answer in generated]

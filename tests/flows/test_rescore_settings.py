@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import pytest
 import yaml
 
 from flows.rescore import _as_trained
 from flows.run.request import TrainRequest
+from pipelines.values.params import preview_override
 from tests.support import trials
 
 
@@ -36,3 +38,29 @@ def test_a_champion_from_before_there_was_a_choice_is_scored_under_todays(
 ) -> None:
     settings = packed_params(tmp_path, None).settings
     assert not any(name.startswith("score.bleu") for name in settings)
+
+
+@pytest.mark.parametrize(
+    ("own", "today"),
+    [
+        ("transformers", "openvino"),
+        ("openvino", "transformers"),
+        ("openvino", "openvino"),
+    ],
+)
+def test_a_champion_is_scored_again_in_the_engine_that_its_users_get(
+    tmp_path: Path, own: str, today: str
+) -> None:
+    document = yaml.safe_load(trials.PARAMS.read_text(encoding="utf-8"))
+    todays_file = tmp_path / "today.yaml"
+    for path, engine in (
+        (tmp_path / "params.yaml", own),
+        (todays_file, today),
+    ):
+        document["generation"].pop("engine", None)
+        # A file that says nothing means the usual one.
+        if engine != "transformers":
+            document["generation"]["engine"] = engine
+        path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    settings = _as_trained(TrainRequest(), tmp_path).settings
+    assert preview_override(todays_file, settings).generation.engine == own

@@ -12,8 +12,10 @@ from core.errors import ServingError
 from pipelines.engines import OPENVINO, TRANSFORMERS
 from serving.load import load_engine
 from serving.package import open_package
+from serving.regenerate import regenerate
 from tests.support.in_engine import say_engine, score_in_openvino
 from tests.support.running_engine import Served
+from tests.support.tiny import pack
 
 HERE = version(OPENVINO)
 
@@ -106,3 +108,24 @@ def test_what_transformers_scored_still_has_to_be_of_this_version_of_it(
     say_engine(other.package, TRANSFORMERS, "4.0.0")
     with pytest.raises(ServingError, match=r"engine_version is .*, not 4\.0\.0"):
         load_engine(replace(other.config, engine=OPENVINO))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("precision", "bfloat16", "openvino computes in float32"),
+        ("default_max_tokens", 0, "greater than or equal to 1"),
+        ("engine", "onnx", "was scored by onnx, which this version"),
+    ],
+)
+def test_what_no_run_scores_so_is_not_regenerated(
+    other: Served, tmp_path: Path, field: str, value: object, reason: str
+) -> None:
+    path = other.package / "verdict.json"
+    verdict = json.loads(path.read_text())
+    own = {"engine": OPENVINO, "engine_version": HERE, field: value}
+    verdict["spec"] |= own
+    path.write_text(json.dumps(verdict))
+    pack(other.package)
+    with pytest.raises(ServingError, match=reason):
+        regenerate(other.package, 1, tmp_path)

@@ -1,21 +1,25 @@
 """What is asked of vLLM's server, what is believed of it, and that it ends with its owner."""
 
+import asyncio
 import json
 import math
 import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
 from core.errors import ServingError
-from pipelines.engines import GenerationRequest, NotTaken
+from pipelines.engines import GenerationRequest, NotTaken, TokenScore
 from pipelines.engines.vllm import guard
 from pipelines.engines.vllm.asking import Question, _read_event
 from pipelines.engines.vllm.order import AdapterOrder, Address, ServerOrder
+from pipelines.engines.vllm.prompt_scores import score_prompt
 from tests.support.processes import children_of, state_of
 from tests.support.waiting import wait_until
 
@@ -93,6 +97,31 @@ def test_an_answer_by_another_model_than_the_one_asked_for_is_none() -> None:
 def test_an_answer_without_finite_numbers_is_none(logprob: float | None) -> None:
     with pytest.raises(ServingError, match="not finite"):
         _read_event(event("adapter", logprob), QUESTION)
+
+
+@pytest.mark.parametrize(
+    ("logprob", "fault"),
+    [(-9998.5, None), (-9999.0, "no probability"), (math.nan, "not finite")],
+)
+def test_a_token_that_cannot_follow_has_no_made_up_loss(
+    logprob: float, fault: str | None
+) -> None:
+    """For a logarithm of zero vLLM writes -9999."""
+    line = f"data: {json.dumps(event('adapter', logprob))}\n\n"
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, text=line))
+
+    async def score() -> list[TokenScore]:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://v"
+        ) as client:
+            asked = replace(QUESTION, prompt=(1, 7))
+            return await score_prompt(client, asked, 1, lambda _: "x")
+
+    if fault is None:
+        assert asyncio.run(score()) == [TokenScore(7, "x", logprob)]
+        return
+    with pytest.raises(ServingError, match=fault):
+        asyncio.run(score())
 
 
 def test_a_server_that_cannot_be_started_leaves_no_folder(tmp_path: Path) -> None:

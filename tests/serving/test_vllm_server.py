@@ -13,11 +13,13 @@ import pytest
 
 from core.errors import ServingError
 from pipelines.engines import Engine, Event, Failed, Finished, GenerationRequest
+from pipelines.engines.engine_rows import SCORED, EngineRows
 from pipelines.engines.refusal import Refusal
 from pipelines.engines.vllm import engine as engine_of_vllm
 from pipelines.engines.vllm.engine import ServedModels, VllmEngine
 from pipelines.engines.vllm.order import AdapterOrder, ServerOrder
 from pipelines.engines.vllm.server import Server
+from pipelines.models.asked_rows import Generated, InMemory
 from pipelines.models.chat import ChatEncoder
 from tests.support.listening import Listener
 from tests.support.processes import children_of
@@ -122,6 +124,25 @@ def test_what_vllm_does_not_hold_to_json_is_refused(
     monkeypatch.setattr(engine_of_vllm, "_MOST_SECONDS_TO_COMPILE", 0.0)
     with pytest.raises(Refusal, match="compiles it for each answer"):
         asking.json_form('{"type": "integer"}')
+
+
+def test_as_many_rows_are_scored_at_once_as_the_engine_takes(
+    asking: VllmEngine,
+) -> None:
+    """A row that ends leaves its place to the next one before anybody hears of its end."""
+    asking._names = {SCORED: "adapter"}
+    at_once = ROWS + engine_of_vllm.QUEUE_LENGTH
+    by_vllm = EngineRows("vllm", "0.0.0", asking, at_once)
+    answers: InMemory[Generated] = InMemory()
+    prompts = [(5, 6)] * (3 * at_once)
+    by_vllm.answer_into(
+        answers,
+        prompts,
+        max_new_tokens=2,
+        sampling=None,
+        advance=lambda _: None,
+    )
+    assert {len(answer.ids) for answer in answers.in_order(len(prompts))} == {2}
 
 
 def test_an_engine_that_is_closed_lost_nothing(

@@ -30,7 +30,7 @@ from pipelines.engines.json_form import JsonForms, holds_to_none_error
 from pipelines.engines.model_texts import ModelTexts
 from pipelines.engines.plain_text import PlainText
 from pipelines.engines.refusal import Refusal, not_ready_error, overloaded_error
-from pipelines.engines.running_answer import RunningAnswer
+from pipelines.engines.running_answer import FAULTS, RunningAnswer
 from pipelines.engines.vllm.asking import (
     AnswerStopped,
     ChosenToken,
@@ -180,7 +180,7 @@ class VllmEngine:
         await self._client.aclose()
 
     def _begin(self, answer: RunningAnswer) -> None:
-        task = self._loop.create_task(self._answer(answer))
+        task = self._loop.create_task(self._generate(answer))
         self._tasks[answer] = task
         task.add_done_callback(partial(self._end, answer))
 
@@ -194,10 +194,6 @@ class VllmEngine:
         task = self._tasks.get(answer)
         if task is not None:
             task.cancel()
-
-    async def _answer(self, answer: RunningAnswer) -> None:
-        await self._generate(answer)
-        answer.finish()
 
     async def _generate(self, answer: RunningAnswer) -> None:
         request = answer.request
@@ -247,6 +243,7 @@ class VllmEngine:
     def _end(self, answer: RunningAnswer, task: "asyncio.Task[None]") -> None:
         """Deliver its last event. Whatever ended the task, nobody is left waiting."""
         del self._tasks[answer]
+        # Before its last event: whoever hears of that may submit the next one at once.
         with self._counting:
             self._taken -= 1
         error = None if task.cancelled() else task.exception()
@@ -254,6 +251,7 @@ class VllmEngine:
         if task.cancelled() or isinstance(error, _LOST):
             answer.cancel()
             return
+        error = error or _finish(answer)
         if error is None:
             return
         kind = type(error).__name__
@@ -265,6 +263,15 @@ class VllmEngine:
             answer.fail(text, param="response_format")
         else:
             answer.fail()
+
+
+def _finish(answer: RunningAnswer) -> Exception | None:
+    """Deliver its last event; what it failed with where its last text could not be written."""
+    try:
+        answer.finish()
+    except FAULTS as fault:
+        return fault
+    return None
 
 
 def _check_can(request: GenerationRequest) -> None:

@@ -15,6 +15,9 @@ from core.errors import ServingError
 from pipelines.engines import TokenScore
 from pipelines.engines.vllm.asking import Question, ask
 
+# vLLM gives this in place of each lower one, and of none at all.
+_LOWEST = -9999.0
+
 
 async def score_prompt(
     client: httpx.AsyncClient,
@@ -37,5 +40,9 @@ async def score_prompt(
             answer = [each async for each in tokens]
         if [each.id for each in answer] != [token]:
             raise ServingError("vLLM scored another token than the one asked for")
-        scores.append(TokenScore(token, show([token]), answer[0].logprob))
+        logprob = answer[0].logprob
+        # Counted as it is, it would be a loss that nobody computed.
+        if not logprob > _LOWEST:
+            raise ServingError("vLLM gives no probability of a token")
+        scores.append(TokenScore(token, show([token]), logprob))
     return scores
