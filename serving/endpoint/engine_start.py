@@ -103,6 +103,7 @@ class EngineStarts:
                     )
                 place = instead
             else:
+                self._places.note_start(failures, loaded.place)
                 self._places.note_stand_in(first, loaded.place)
                 return loaded
 

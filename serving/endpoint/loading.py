@@ -23,7 +23,7 @@ from serving.endpoint.limits import Limits
 from serving.endpoint.loaded_engine import LoadedEngine, end_process
 from serving.endpoint.need import Need
 from serving.endpoint.parity import may_show_parity, show_parity
-from serving.endpoint.probe import probe
+from serving.endpoint.probe import probe, probe_known
 from serving.endpoint.shared.attaching import Attachment, Refused
 from serving.endpoint.shared.place import Place
 from serving.endpoint.shared.processes import SeatOrder, SharedProcesses
@@ -260,6 +260,9 @@ class Loading:
         # What had full traffic once was probed before that, be it by an engine that stands in.
         elif is_new or self.is_take_over:
             loaded.detail = await probe(engine, verified)
+        # Until now perhaps only what stood in for it was asked on this machine.
+        elif spec.engine != TRANSFORMERS and not was_probed:
+            loaded.detail = await probe_known(engine, verified)
         return loaded
 
 

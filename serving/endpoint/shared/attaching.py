@@ -12,6 +12,8 @@ from serving.endpoint.upstream import EngineAddress, EngineLost, EngineRequest, 
 _SECONDS_TO_DETACH = 10.0
 _REFUSED = 409
 _NOT_NOW = 503
+# It has that release still, of which an endpoint that was killed wanted to be rid.
+_STILL_THERE = "release_exists"
 
 
 class Refused(ServingError):
@@ -51,11 +53,13 @@ async def attach(process: EngineAddress, attachment: Attachment) -> None:
     status = reply.status
     if _is_success(status):
         return
-    said = _sentence(body)
+    said = _said(body, "message")
+    # Whoever hears that has it forgotten, and may come again.
+    is_left = _said(body, "code") == _STILL_THERE
+    if status == _NOT_NOW or is_left:
+        raise NotNow(said)
     if status == _REFUSED:
         raise Refused(said)
-    if status == _NOT_NOW:
-        raise NotNow(said)
     raise ServingError(f"its process answered {status}: {said}")
 
 
@@ -77,11 +81,11 @@ def _is_success(status: int) -> bool:
     return 200 <= status < 300
 
 
-def _sentence(body: bytes) -> str:
-    """Of an error in OpenAI's form; the beginning of what it is otherwise."""
+def _said(body: bytes, field: str) -> str:
+    """A field of an error in OpenAI's form; the beginning of what it is otherwise."""
     try:
         error = json.loads(body)["error"]
-        message = error["message"]
+        said = error[field]
     except (ValueError, TypeError, KeyError):
-        message = body.decode(errors="replace")
-    return str(message)[:500]
+        said = body.decode(errors="replace")
+    return str(said)[:500]

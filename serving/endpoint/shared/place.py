@@ -1,7 +1,7 @@
 """Where a release may be computed: by which engine, and whether beside releases of other models."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from core.log import say
@@ -44,6 +44,8 @@ class PlaceChoice:
         self._label = label
         self._choice = choice
         self._given_up: dict[Place, str] = {}
+        # Those that answer, and without the scored answers.
+        self._answers_otherwise: set[Place] = set()
         self._ends: dict[Place, int] = {}
         # The next pause of a place, and when the last one is over.
         self._pauses: dict[Place, float] = {}
@@ -109,32 +111,53 @@ class PlaceChoice:
         say(f"{self._label} does not share a process: {reason}")
 
     def instead_of(self, place: Place, error: Exception) -> Place | None:
-        """Where it is loaded at once, since it cannot be there; None: nowhere else."""
+        """Where it is loaded at once, since it cannot be there; None: nowhere else.
+
+        Nothing is given up before it answers elsewhere: a fault that passes, or that is the
+        release's own, is no fault of an engine.
+        """
         if place.is_shared:
             self.note_failure(place, error)
             # It answered, and ended: it is started again like any process that ended.
             return None if isinstance(error, EngineLost) else Place(self.own_engine)
         scored = self._choice.scored
         if place.engine != scored:
-            # From now on the engine that scored is to answer: another one did not.
-            self._given_up[place] = str(error)
-            self.own_engine = scored
+            if isinstance(error, OtherAnswers):
+                self._answers_otherwise.add(place)
+                self._leave(place.engine, str(error))
+                self.own_engine = scored
             return Place(scored)
-        # What the engine that scored answers otherwise, no other one is to answer. What ended is
-        # started again.
-        if isinstance(error, OtherAnswers | EngineLost):
+        # What the engine that scored answers otherwise, no other one is to answer.
+        if isinstance(error, OtherAnswers):
             return None
-        return self._stand_in(place, str(error))
+        # What ended while it was asked is started again.
+        if isinstance(error, EngineLost):
+            self.note_end(place)
+            return None
+        return self._stand_in
 
-    def _stand_in(self, place: Place, reason: str) -> Place | None:
-        """Have another engine answer for the one that scored, if scored answers come back."""
+    def note_start(self, failures: Mapping[Place, Exception], place: Place) -> None:
+        """It answers in `place`, and did not in those others: their engines are left alone."""
+        for failed, error in failures.items():
+            if not failed.is_shared and failed.engine != place.engine:
+                self._leave(failed.engine, str(error))
+                self.own_engine = place.engine
+
+    @property
+    def _stand_in(self) -> Place | None:
+        """What may answer for the engine that scored, if scored answers come back from it."""
         stand_in = Place(self._choice.stand_in)
-        if not stand_in.engine or stand_in in self._given_up:
+        is_known_not_to = stand_in in self._answers_otherwise
+        if not stand_in.engine or is_known_not_to:
             return None
-        for is_shared in (False, True):
-            self._given_up[Place(place.engine, is_shared)] = reason
-        self.own_engine = stand_in.engine
         return stand_in
+
+    def _leave(self, engine: str, reason: str) -> None:
+        """Move to that engine no more, without a word: the start has said it."""
+        self._given_up[Place(engine)] = reason
+        # For what scored, others' processes of it are none better.
+        if engine == self._choice.scored:
+            self._given_up[Place(engine, is_shared=True)] = reason
 
     def note_failure(self, place: Place, error: Exception) -> None:
         """A release did not come to answer there."""
@@ -147,6 +170,8 @@ class PlaceChoice:
             say(f"{self._label} is not yet served by {place}: {error}")
             self.note_end(place)
         else:
+            if isinstance(error, OtherAnswers):
+                self._answers_otherwise.add(place)
             self.give_up(place, str(error))
 
     def note_stand_in(self, wanted: Place, place: Place) -> None:
@@ -173,7 +198,9 @@ class PlaceChoice:
                 f"its process ended {ends} times soon after it had taken over. "
                 "Look at its last lines above; it is tried again once the endpoint starts anew.",
             )
-        elif self._stand_in(place, f"its process ended {ends} times soon") is not None:
+        elif (stand_in := self._stand_in) is not None:
+            self._leave(place.engine, f"its process ended {ends} times soon")
+            self.own_engine = stand_in.engine
             say(
                 f"{self._label} is left to {self.own_engine}: its process of {place.engine}, "
                 f"which scored it, ended {ends} times soon. "

@@ -162,13 +162,20 @@ def test_another_engine_than_the_one_that_scored_is_given_up_for_that() -> None:
     error = ServingError("no.")
     assert places.instead_of(Place("vllm"), error) == OWN
     assert places.instead_of(OWN, error) is None
+    # A fault of both is none of that engine.
+    assert places.own_engine == "vllm"
+    places.note_start({Place("vllm"): error}, OWN)
+    assert places.own_engine == FIRST
+    places.begin_quickly()
     assert places.own_engine == FIRST
 
 
 def test_transformers_stands_in_for_what_scored_and_is_no_place_for_others() -> None:
     places = choice_of(BY_OTHER)
     assert first_of(places) == FAST_SHARED
-    assert places.instead_of(FAST, ServingError("not installed.")) == OWN
+    missing = ServingError("not installed.")
+    assert places.instead_of(FAST, missing) == OWN
+    places.note_start({FAST: missing}, OWN)
     # Neither the release's process nor the others' is tried again.
     assert first_of(places) == OWN
     assert places.better_than(OWN, may_share=True) is None
@@ -183,6 +190,34 @@ def test_nothing_stands_in_for_what_answers_otherwise_or_ended_once(
     places = choice_of(BY_OTHER)
     assert places.instead_of(FAST, error) is None
     assert places.own_engine == LATER
+
+
+def test_what_could_not_stand_in_either_is_tried_again() -> None:
+    places = choice_of(BY_OTHER)
+    missing, killed = ServingError("not installed."), ServingError("code -9.")
+    for _ in range(3):
+        assert places.first(may_share=False, has_room=lambda _: False) == FAST
+        assert places.instead_of(FAST, missing) == OWN
+        # The second one in a row ends the try.
+        assert places.instead_of(OWN, killed) == FAST
+    assert places.fault_of_scored == ""
+
+
+def test_what_ends_while_it_is_asked_is_left_after_two_ends() -> None:
+    places = choice_of(BY_OTHER)
+    for engine in (LATER, FIRST):
+        assert places.instead_of(FAST, EngineLost("killed.")) is None
+        assert places.own_engine == engine
+    assert places.fault_of_scored == "its process ended 2 times soon"
+
+
+def test_what_is_known_to_answer_otherwise_never_stands_in() -> None:
+    places = choice_of(EngineChoice(FIRST, scored=LATER))
+    # Also where that was seen beside the one that scored.
+    places.note_failure(OWN, OtherAnswers("3 of 4"))
+    for _ in range(3):
+        places.note_end(FAST, 1.0)
+    assert places.instead_of(FAST, ServingError("killed.")) is None
 
 
 def test_what_stands_in_without_the_scored_answers_is_left_for_what_scored() -> None:

@@ -128,6 +128,38 @@ def test_where_openvino_does_not_take_the_base_transformers_stands_in_as_scored(
         assert alarm.endswith("set ASSAY_ENGINE=transformers if it is to stay so.")
 
 
+KILLED_ONCE = """
+import os
+from pathlib import Path
+words = Path("/proc/self/cmdline").read_bytes().split(b"\\0")
+marker = Path(__file__).with_name("marker")
+if b"--no-stand-in" in words and b"transformers" in words and marker.exists():
+    marker.unlink()
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.ci
+def test_what_stands_in_is_started_again_where_it_was_killed_and_what_scored_is_asked_later(
+    home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "openvino.py").write_text("")
+    (tmp_path / "sitecustomize.py").write_text(KILLED_ONCE)
+    (tmp_path / "marker").write_text("")
+    home.switch(home.begin("1"))
+    with monkeypatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(tmp_path))
+        with endpoint(home) as running:
+            wait_for(running, TRANSFORMERS)
+            said_in(running, f"is ready: {BY_STAND_IN}")
+            assert "ended with code -9" in running.log.read_text()
+            assert not (tmp_path / "marker").exists()
+    # Nobody has asked it on this machine yet.
+    with endpoint(home) as again:
+        assert again.computed_by() == OPENVINO
+        said_in(again, "version 1 of letters-tiny is ready: 4 of 4 known answers")
+
+
 @pytest.mark.slow
 def test_another_version_of_openvino_than_the_one_that_scored_does_not_answer(
     home: Home,

@@ -1,6 +1,7 @@
 """Which releases come into one process, and what becomes of it when they leave."""
 
 import asyncio
+import json
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -90,6 +91,7 @@ class Answers:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.status = 200
+        self.code = "release_not_shared"
         self.forgets = True
         # Set where a process is asked for something.
         self.is_asked = asyncio.Event()
@@ -105,7 +107,8 @@ class Answers:
         self.asked.append(f"{method} {path[-1]}")
         self.is_asked.set()
         await self.may_answer.wait()
-        body = b'{"error": {"message": "it is a prompt."}}'
+        error = {"message": "it is a prompt.", "code": self.code}
+        body = json.dumps({"error": error}).encode()
         status = self.status if self.forgets or method != "DELETE" else 500
         writer.write(
             f"HTTP/1.1 {status} OK\r\ncontent-length: {len(body)}\r\n\r\n".encode()
@@ -264,12 +267,21 @@ def test_a_release_that_is_called_off_while_it_is_attached_leaves_afterwards(
     run(tmp_path, case)
 
 
-@pytest.mark.parametrize(("status", "error"), [(409, Refused), (503, NotNow)])
+@pytest.mark.parametrize(
+    ("status", "code", "error"),
+    [
+        (409, "release_not_shared", Refused),
+        # Left there by an endpoint that was killed.
+        (409, "release_exists", NotNow),
+        (503, "package_changed", NotNow),
+    ],
+)
 def test_a_release_that_is_refused_leaves_nothing(
-    tmp_path: Path, status: int, error: type[ServingError]
+    tmp_path: Path, status: int, code: str, error: type[ServingError]
 ) -> None:
     async def case(processes: Processes, answers: Answers) -> None:
         answers.status = status
+        answers.code = code
         with pytest.raises(error, match=r"it is a prompt\."):
             await processes.shared.take(processes.order("a"))
         assert processes.only_run()
