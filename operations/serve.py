@@ -42,10 +42,13 @@ class Served:
         arguments += ["--port", str(port)]
         arguments += ["--precision", generation.precision]
         arguments += ["--default-max-tokens", str(generation.max_new_tokens)]
-        # Without a package the base answers, under its own name.
         if self.package:
             arguments += ["--package", str(self.package)]
             arguments += ["--model-name", self.name]
+        else:
+            # The base answers under its own name, as a run would score it. A package says itself
+            # what scored it.
+            arguments += ["--engine", generation.engine]
         return arguments
 
 
