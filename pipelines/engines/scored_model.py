@@ -72,27 +72,28 @@ def _open(
     specs = {SCORED: spec}
     try:
         if params.engine == OPENVINO:
-            return _open_openvino(language, specs, params.batch_size)
+            return _open_openvino(language, specs)
         return _open_vllm(language, specs, base, adapter)
     except (NotTaken, ServingError) as reason:
         raise UnusableBaseModel(
             f"{base.manifest.id} cannot be scored in {params.engine}: {reason}. "
-            "Mend that, or set generation.engine=transformers."
+            "Mend that. A run may set generation.engine=transformers instead."
         ) from reason
 
 
-def _open_openvino(language: LanguageModel, specs: Specs, rows: int) -> EngineRows:
-    """As many rows at once as a batch of transformers' would have, and as many that wait."""
+def _open_openvino(language: LanguageModel, specs: Specs) -> EngineRows:
     from pipelines.engines.openvino.opening import library_version, open_openvino
-    from pipelines.engines.transformers import TransformersEngine, has_adapter
+    from pipelines.engines.transformers import (
+        QUEUE_LENGTH,
+        TransformersEngine,
+        has_adapter,
+    )
 
     compiled = open_openvino(language, has_adapter=has_adapter(language, specs))
     without_weights = replace(language, model=None)
-    at_once = 2 * rows
-    engine = TransformersEngine(
-        without_weights, specs, queue_length=at_once, rows=rows, compiled=compiled
-    )
-    return EngineRows(OPENVINO, library_version(), engine, at_once)
+    # As many rows at once as while it serves: with 64 each token took half as long again.
+    engine = TransformersEngine(without_weights, specs, compiled=compiled)
+    return EngineRows(OPENVINO, library_version(), engine, QUEUE_LENGTH)
 
 
 def _open_vllm(

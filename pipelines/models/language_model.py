@@ -457,13 +457,13 @@ def _score_batch(
     )
     targets = batch.ids[:, -logit_count + 1 :]
     # Cut once more: not every model knows `logits_to_keep`, and some take it and ignore it.
-    last_logits = output.logits[:, -logit_count:]
+    last_logits = output.logits[:, -logit_count:].float()
+    # Over the last axis: `cross_entropy` sums the vocabulary along another one, number by number,
+    # which lost 5e-5 nats a token, always to the same side.
+    logarithms = last_logits.log_softmax(-1)
     # Each position predicts the next token: the last one predicts none of the row.
-    logits = last_logits[:, :-1].float()
-    # cross_entropy wants (rows, vocabulary, tokens).
-    nats = torch.nn.functional.cross_entropy(
-        logits.transpose(1, 2), targets, reduction="none"
-    )
+    predicted = logarithms[:, :-1].gather(-1, targets[..., None])
+    nats = -predicted.squeeze(-1)
     # How far each target is from the right edge, 1 for the last token.
     places = torch.arange(logit_count - 1, 0, -1, device=language.device)
     lengths = torch.tensor(completion_lengths, device=language.device)
