@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from core.errors import ServingError, UnusableBaseModel
 from core.files import digest_of_files, folder_digests
@@ -19,6 +20,7 @@ from pipelines.values.params import GenerationParams
 from pipelines.values.serving_spec import ServingSpec
 
 Specs = dict[str, ServingSpec]
+_TRIAL_RANK = 8
 
 
 @contextmanager
@@ -46,15 +48,49 @@ def open_scored_model(
 
 
 def check_takes(base: PlacedBase, params: GenerationParams) -> None:
-    """Return only if `params.engine` takes the base: it opens it, and compares two rows.
+    """Return only if `params.engine` takes the base and adapters on it: it opens them.
 
     `UnusableBaseModel` with the reason otherwise. Whoever calls it holds no weights meanwhile.
     """
     # The loaded model has been asked by itself.
     if params.engine == TRANSFORMERS:
         return
-    with open_scored_model(base, params):
-        pass
+    # With one, since an engine may take the base alone: that would be found after training.
+    with TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        has_adapter = _write_trial_adapter(base, params, folder)
+        with open_scored_model(base, params, folder if has_adapter else None):
+            pass
+
+
+def _write_trial_adapter(
+    base: PlacedBase, params: GenerationParams, folder: Path
+) -> bool:
+    """Write an adapter on every linear layer, which changes answers and was never trained.
+
+    False where peft puts none on all of them: a run may train some, and nobody knows which.
+    """
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    language = load_language_model(
+        base.manifest, base.folder, base.template, params.precision
+    )
+    config = LoraConfig(
+        r=_TRIAL_RANK,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+        # Both matrices are drawn: with a zero among them it would change nothing.
+        init_lora_weights=False,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        try:
+            model = get_peft_model(language.model, config)
+        except (NotImplementedError, TypeError, ValueError):
+            return False
+    model.save_pretrained(str(folder))
+    return True
 
 
 def _open(

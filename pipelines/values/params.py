@@ -29,6 +29,7 @@ from pipelines.values.sampling import DEFAULT, SampledAs, Samples, seeds_from
 
 # Every number has both ends: one that is absurdly large would fill memory or disk before it fails.
 Share = Annotated[float, Field(gt=0, lt=1)]
+_MOST_RANK_IN_VLLM = 512
 Count = Annotated[int, Field(ge=1, le=10**9)]
 # `fromisoformat` takes other forms, too.
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -431,6 +432,15 @@ class Params(Settable):
     # Older files have no such sections.
     safety: SafetyParams = SafetyParams()
     humaneval: HumanEvalParams = HumanEvalParams()
+
+    @model_validator(mode="after")
+    def _check_rank(self) -> Self:
+        # Found now, and not once such an adapter is trained.
+        if self.generation.engine == "vllm" and self.lora.r > _MOST_RANK_IN_VLLM:
+            raise ValueError(
+                f"vllm takes adapters of rank {_MOST_RANK_IN_VLLM} at most. Set lora.r to that"
+            )
+        return self
 
 
 def load_params(path: Path = layout.PARAMS) -> Params:

@@ -31,16 +31,33 @@ def file_differences(folder: Path, scorecard: Scorecard) -> Iterator[str]:
     yield from _packing_differences(folder)
     yield from _adapter_differences(folder, scorecard)
     yield from _base_differences(folder, scorecard)
-    scored_length = scorecard.spec.default_max_tokens
-    length = load_params(folder / "params.yaml").generation.max_new_tokens
-    if scored_length != length:
-        yield (
-            f"scorecard.spec: answers of {scored_length} tokens were scored, "
-            f"params.yaml asks for {length}"
-        )
+    yield from _generation_differences(folder, scorecard)
     # A run that was refused has no package, and so no known answers.
     if (folder / KNOWN_ANSWERS).exists():
-        yield from known_answer_differences(folder, scored_length)
+        length = scorecard.spec.default_max_tokens
+        yield from known_answer_differences(folder, length)
+
+
+def _generation_differences(folder: Path, scorecard: Scorecard) -> Iterator[str]:
+    """Where the parameters ask for other answers than were scored.
+
+    By them a champion is scored again.
+    """
+    spec = scorecard.spec
+    asked = load_params(folder / "params.yaml").generation
+    length = spec.default_max_tokens
+    if length != asked.max_new_tokens:
+        yield (
+            f"scorecard.spec: answers of {length} tokens were scored, "
+            f"params.yaml asks for {asked.max_new_tokens}"
+        )
+    scored_as = f"{spec.engine} in {spec.precision}"
+    asked_for = f"{asked.engine} in {asked.precision}"
+    if scored_as != asked_for:
+        yield (
+            f"scorecard.spec: answers by {scored_as} were scored, "
+            f"params.yaml asks for {asked_for}"
+        )
 
 
 def size_differences(folder: Path, evidence: Evidence) -> Iterator[str]:

@@ -74,7 +74,8 @@ def _makers(scored: Scored) -> Iterator[tuple[str, str]]:
     for system, spec in scored.evidence.header.made_by.items():
         adapter = spec.adapter_sha256 or "no adapter"
         base, template = spec.base_digest, spec.chat_template_sha256 or "no template"
-        yield f"answers of {system}", f"{adapter} on {base}, {template}"
+        engine = f"{spec.engine} {spec.engine_version} in {spec.precision}"
+        yield f"answers of {system}", f"{adapter} on {base}, {template}, by {engine}"
 
 
 def show_uncovered(scored: Scored) -> str:

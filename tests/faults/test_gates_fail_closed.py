@@ -377,6 +377,13 @@ def another_length(folder: Path) -> None:
     )
 
 
+def another_engine(folder: Path) -> None:
+    path = folder / "params.yaml"
+    text = path.read_text(encoding="utf-8")
+    asked = text.replace("generation:", "generation:\n  engine: openvino")
+    path.write_text(asked, encoding="utf-8")
+
+
 def a_file_after_packing(folder: Path) -> None:
     pack(folder)
     (folder / "pytorch_model.bin").write_bytes(b"x")
@@ -494,6 +501,11 @@ FORGED: dict[str, tuple[Forger, int, str]] = {
         another_length,
         1,
         "answers of 48 tokens were scored, params.yaml asks for 4",
+    ),
+    "answers by another engine": (
+        another_engine,
+        1,
+        "by transformers in float32 were scored, params.yaml asks for openvino in float32",
     ),
     "a file that came in after packing": (
         a_file_after_packing,

@@ -249,3 +249,13 @@ def test_an_engine_that_has_not_that_precision_is_refused(
     assert "engine" not in usual.generation.model_dump()
     in_int8 = {"generation.engine": "openvino", "generation.precision": "int8"}
     assert override(params_file, in_int8).generation.engine == "openvino"
+
+
+def test_an_adapter_that_is_too_large_for_vllm_is_refused_before_it_is_trained(
+    params_file: Path,
+) -> None:
+    by_vllm = {"generation.engine": "vllm"}
+    assert override(params_file, by_vllm | {"lora.r": 512}).lora.r == 512
+    with pytest.raises(ParameterError, match="vllm takes adapters of rank 512 at most"):
+        override(params_file, {"lora.r": 513})
+    assert override(params_file, {"lora.r": 513, "generation.engine": "openvino"})

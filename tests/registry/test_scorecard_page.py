@@ -71,6 +71,20 @@ def test_a_candidate_that_passed_is_shown_with_all_that_its_verdict_rests_on(
     assert "A comparison with what serves: there was no champion." in words
 
 
+def test_each_system_is_shown_with_the_engine_that_gave_its_answers(
+    folder: Path,
+) -> None:
+    path = folder / "evidence.parquet"
+    evidence = read_evidence(path)
+    made_by = dict(evidence.made_by)
+    made_by["few_shot"] = made_by["few_shot"].in_engine("openvino", "2026.4.1")
+    write_evidence(path, evidence.model_copy(update={"made_by": made_by}))
+    trials.name_evidence(folder)
+    words = page_of(folder).words
+    assert words.count("by openvino 2026.4.1 in float32") == 1
+    assert "by transformers" in words
+
+
 def test_the_same_evidence_gives_the_same_page(folder: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     assert render_scorecard(folder, "Run 1") == render_scorecard(copy, "Run 1")

@@ -1,6 +1,7 @@
 """Rows to score, computed by vLLM: the answers and losses of transformers, or none at all."""
 
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from core.errors import IncompleteGeneration, UnusableBaseModel
 from pipelines.engines.engine_rows import EngineRows
 from pipelines.engines.installed import installed_version
-from pipelines.engines.scored_model import open_scored_model
+from pipelines.engines.scored_model import check_takes, open_scored_model
 from pipelines.engines.vllm import server
 from pipelines.models.asked_rows import Generated, Sampling
 from pipelines.models.comparator_bases import PlacedBase
@@ -114,3 +115,21 @@ def test_a_base_that_vllm_does_not_take_is_an_error_and_no_other_engine_answers(
         open_scored_model(small, BY_VLLM),
     ):
         pass
+
+
+def test_a_base_that_vllm_takes_without_adapters_alone_is_refused_before_training(
+    base: PlacedBase, tmp_path: Path
+) -> None:
+    """Of GPT-2 it has no layers with adapters."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    folder = Path(shutil.copytree(base.folder, tmp_path / "base"))
+    config = GPT2Config(
+        vocab_size=259, n_embd=2 * VLLM_HEAD_SIZE, n_head=2, n_layer=2, n_positions=512
+    )
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    gpt2 = PlacedBase(tiny_manifest(folder, tmp_path), folder, CHAT_TEMPLATE)
+    with open_scored_model(gpt2, BY_VLLM) as language:
+        assert language.computed_by[0] == "vllm"
+    with pytest.raises(UnusableBaseModel, match="does not support LoRA"):
+        check_takes(gpt2, BY_VLLM)
