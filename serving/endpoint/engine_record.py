@@ -237,10 +237,14 @@ def _read_record(home: Path, path: Path) -> EngineRecord | None:
         is_as_written = record.is_of(home)
         if is_as_written and _listens_on(record.pid, record.port):
             return record if is_of_this_home else None
-        # What ends while it is looked at listens no more, and nobody has changed anything.
+        # What ends while it is looked at is not known by its words any more.
         if not record.is_running():
             return None
-        is_older = not is_as_written and record.is_of_another_version(home, path)
+        # Nobody has changed anything: it was told to end, and completes its last answers.
+        if is_as_written:
+            say(f"Engine process {record.pid} listens no more, and is left to end.")
+            return None
+        is_older = record.is_of_another_version(home, path)
         if is_older and is_of_this_home:
             say(
                 f"Engine process {record.pid} was left running by another version of Assay: "

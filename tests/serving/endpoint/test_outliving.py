@@ -158,6 +158,14 @@ def test_a_record_is_never_taken_for_another_process_that_has_its_number(
             other.kill()
 
 
+def write_changed(home: Home, record: EngineRecord) -> None:
+    """The record as somebody edits it: with a token of theirs under the endpoint's seal."""
+    write_record(home.path, record)
+    path = engines_folder(home.path) / record.name
+    fields = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**fields, "token": "theirs"}))
+
+
 def test_an_engine_that_ends_while_its_record_is_read_is_no_alarm(
     home: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -174,10 +182,17 @@ def test_an_engine_that_ends_while_its_record_is_read_is_no_alarm(
                 loaded=loaded,
             )
             write_record(home.path, record)
-            # Alive, it would have to listen on its port.
+            # It completes its last answers, for which it need not listen.
+            assert read_records(home.path) == ()
+            said = capsys.readouterr().err
+            assert (
+                said
+                == f"Engine process {ending.pid} listens no more, and is left to end.\n"
+            )
+            write_changed(home, record)
             assert read_records(home.path) == ()
             assert "ALARM" in capsys.readouterr().err
-            write_record(home.path, record)
+            write_changed(home, record)
             key = endpoint_key_file(home.path)
             content = key.read_bytes()
             key.unlink()
