@@ -32,7 +32,10 @@ def installed_version(engine: EngineName) -> str:
 def _ask_vllm() -> str:
     python = Settings().vllm_python
     if python is None:
-        raise NotTaken("ASSAY_VLLM_PYTHON does not name a Python that has vLLM")
+        raise NotTaken(
+            "ASSAY_VLLM_PYTHON does not name a Python that has vLLM: "
+            "docs/how-to/serve-with-vllm.md makes one"
+        )
     try:
         asked = subprocess.run(
             [python, "-c", _VLLM_VERSION],
