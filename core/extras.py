@@ -1,6 +1,6 @@
 """Libraries that Assay brings only where they are asked for, and which extra has each.
 
-`assay[all]` has every part (docs/decisions/0019). A command that lacks one names it.
+`assay[all]` has those of `PARTS` (docs/decisions/0019). A command that lacks one names it.
 """
 
 from collections.abc import Mapping
@@ -61,7 +61,6 @@ def describe_missing(error: ModuleNotFoundError) -> str | None:
     if extras is None:
         return None
     ways = " or ".join(f"`pip install 'assay[{extra}]'`" for extra in extras)
-    return (
-        f"This needs {module}, which is not installed here: {ways}; "
-        "`assay[all]` has every part."
-    )
+    is_in_all = any(extra in PARTS for extra in extras)
+    more = "; `assay[all]` has it too" if is_in_all else ""
+    return f"This needs {module}, which is not installed here: {ways}{more}."

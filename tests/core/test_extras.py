@@ -83,3 +83,12 @@ def test_a_command_that_lacks_a_library_says_in_one_line_what_to_install(
     (line,) = told.stderr.splitlines()
     assert line.startswith("assay: This needs uvicorn, which is not installed here: ")
     assert "pip install 'assay[serve]'" in line
+
+
+@pytest.mark.parametrize(("module", "is_in_all"), [("trl", True), ("openvino", False)])
+def test_all_is_named_only_where_it_brings_what_is_missing(
+    module: str, is_in_all: bool
+) -> None:
+    said = describe_missing(ModuleNotFoundError(name=module))
+    assert said is not None
+    assert ("assay[all]" in said) is is_in_all
