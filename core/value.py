@@ -110,7 +110,8 @@ class FileDigest(Value):
 def first_problem(error: ValidationError) -> str:
     """The first thing that pydantic found, as `field: what is wrong`."""
     problem = error.errors(include_url=False)[0]
-    message = str(problem["msg"])
+    # What a check of ours says is a sentence of its own.
+    message = str(problem["msg"]).removeprefix("Value error, ")
     parts = [str(part) for part in problem["loc"]]
     field = ".".join(parts)
     if not field:

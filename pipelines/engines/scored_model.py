@@ -110,7 +110,12 @@ def _open(
         if params.engine == OPENVINO:
             return _open_openvino(language, specs)
         return _open_vllm(language, specs, base, adapter)
-    except (NotTaken, ServingError) as reason:
+    except NotTaken as reason:
+        raise UnusableBaseModel(
+            f"{base.manifest.id} cannot be scored in {params.engine}: {reason}. "
+            "Leave it to transformers (generation.engine), or take another base."
+        ) from reason
+    except ServingError as reason:
         raise UnusableBaseModel(
             f"{base.manifest.id} cannot be scored in {params.engine}: {reason}. "
             "Mend that. A run may set generation.engine=transformers instead."

@@ -19,6 +19,7 @@ from typing import Any
 from core.download import PinnedPackage, fetch
 from core.errors import DamagedFile, UnusableBaseModel
 from core.files import digest_of_files, write_text
+from core.progress import show_activity
 from core.settings import Settings
 from pipelines import layout
 from pipelines.engines.scored_model import check_takes
@@ -142,13 +143,15 @@ def _check(
 ) -> Conformance:
     """Ask the base a dozen rows by itself, and in the engine that is to score."""
     folder = Settings().home / "base-models" / manifest.digest
-    language = load_language_model(
-        manifest, folder, template, params.generation.precision
-    )
-    conformance = check_base(manifest, language, rows, params)
+    generation = params.generation
+    with show_activity(f"loading {manifest.id}"):
+        language = load_language_model(manifest, folder, template, generation.precision)
+    with show_activity(f"asking {manifest.id} a dozen rows"):
+        conformance = check_base(manifest, language, rows, params)
     # The engine loads its weights once more.
     del language
-    check_takes(PlacedBase(manifest, folder, template), params.generation)
+    with show_activity(f"opening {manifest.id} in {generation.engine}"):
+        check_takes(PlacedBase(manifest, folder, template), generation)
     return conformance
 
 

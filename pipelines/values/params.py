@@ -248,7 +248,7 @@ class GenerationParams(Settable):
         # Found now, and not by the engine, once rows were collected and checked.
         if self.engine == "openvino" and self.precision == "bfloat16":
             raise ValueError(
-                "openvino computes in float32. Set generation.precision to float32 or int8"
+                "openvino has no bfloat16. Set generation.precision to float32 or int8"
             )
         if self.engine == "vllm" and self.precision == "int8":
             raise ValueError(
