@@ -336,6 +336,20 @@ def test_the_longest_is_asked_first_and_each_answer_is_kept_in_its_own_place() -
     assert [len(request.prompt) for request in scripted.asked] == [2, 1, 1]
 
 
+def test_what_is_kept_is_not_asked_again() -> None:
+    scripted = Scripted([WHOLE])
+    there = Generated((9,), ended=False)
+    kept: InMemory[Generated] = InMemory()
+    kept.add([0, 2], [there, there])
+    done: list[int] = []
+    scripted.rows.answer_into(
+        kept, [[1], [2], [3]], max_new_tokens=3, sampling=None, advance=done.append
+    )
+    assert kept.in_order(3) == (there, Generated((7, 8), ended=True), there)
+    assert [request.prompt for request in scripted.asked] == [(2,)]
+    assert sum(done) == 3
+
+
 @pytest.mark.parametrize(
     "said",
     [
