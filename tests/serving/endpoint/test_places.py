@@ -203,6 +203,12 @@ def test_what_could_not_stand_in_either_is_tried_again() -> None:
     assert places.fault_of_scored == ""
 
 
+def test_a_place_beside_others_that_failed_is_no_fault_of_its_engine() -> None:
+    places = choice_of()
+    places.note_start({FAST_SHARED: NotNow("changed.")}, OWN)
+    assert places.better_than(OWN, may_share=False) == FAST
+
+
 def test_what_ends_while_it_is_asked_is_left_after_two_ends() -> None:
     places = choice_of(BY_OTHER)
     for engine in (LATER, FIRST):
