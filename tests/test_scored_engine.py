@@ -1,4 +1,4 @@
-"""An engine from parameter to package: what openvino scored names openvino in all that follows.
+"""An engine from parameter to package: what one scored names it in all that follows.
 
 A champion of another engine answers as its users know it.
 """
@@ -23,8 +23,8 @@ from tests.support.journey import (
     run_arguments,
     take_records,
 )
-
-pytestmark = pytest.mark.ci
+from tests.support.tiny import make_tiny_base
+from tests.support.vllm_environment import VLLM_HEAD_SIZE, find_or_make_vllm
 
 MODEL = "letters-tiny"
 IN_OPENVINO = ("--set", "generation.engine=openvino")
@@ -35,6 +35,7 @@ def run(checkout: Checkout, judged: Journey, *more: str | Path) -> CommandResult
     return invoke(checkout, *arguments)
 
 
+@pytest.mark.ci
 def test_what_openvino_scored_is_registered_and_regenerated_by_it(
     seeded: Checkout, judged: Journey
 ) -> None:
@@ -52,6 +53,7 @@ def test_what_openvino_scored_is_registered_and_regenerated_by_it(
     assert regenerate(package, 5, seeded.home).is_enough
 
 
+@pytest.mark.ci
 def test_a_champion_answers_in_the_engine_that_its_users_get(
     seeded: Checkout, judged: Journey
 ) -> None:
@@ -69,4 +71,24 @@ def test_a_champion_answers_in_the_engine_that_its_users_get(
     engines = {system: spec.engine for system, spec in makers.items()}
     others = {"adapter", "base", "few_shot"}
     assert engines == {**dict.fromkeys(others, "openvino"), "champion": "transformers"}
+    assert recompute(folder, project=seeded.root).differences == ()
+
+
+@pytest.mark.slow
+def test_what_vllm_scored_names_vllm_whatever_the_verdict(
+    seeded: Checkout,
+    judged: Journey,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    python = find_or_make_vllm(tmp_path / "vllm")
+    monkeypatch.setenv("ASSAY_VLLM_PYTHON", str(python))
+    base = make_tiny_base(tmp_path / "wide", VLLM_HEAD_SIZE)
+    arguments = run_arguments(judged.data, base, "--model", "wide")
+    result = invoke(seeded, *arguments, "--set", "generation.engine=vllm")
+    assert result.code in {0, 3, 4}, result.out + result.err
+    run_id = result.last["mlflow_run"]
+    folder = seeded.store.runs.fetch_evidence(run_id, seeded.home / "evidence" / run_id)
+    makers = read_evidence(folder / "evidence.parquet").made_by
+    assert {spec.engine for spec in makers.values()} == {"vllm"}
     assert recompute(folder, project=seeded.root).differences == ()
