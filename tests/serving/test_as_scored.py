@@ -113,7 +113,7 @@ def test_what_transformers_scored_still_has_to_be_of_this_version_of_it(
 @pytest.mark.parametrize(
     ("field", "value", "reason"),
     [
-        ("precision", "bfloat16", "openvino computes in float32"),
+        ("precision", "bfloat16", "openvino has no bfloat16"),
         ("default_max_tokens", 0, "greater than or equal to 1"),
         ("engine", "onnx", "was scored by onnx, which this version"),
     ],
