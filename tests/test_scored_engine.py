@@ -11,6 +11,7 @@ from pipelines.engines.installed import installed_version
 from pipelines.scoring.evidence_file import read_evidence
 from tests.support.journey import Checkout, Journey, invoke, run_arguments
 from tests.support.scored_otherwise import (
+    MODEL,
     champion_in,
     evidence_of,
     registered,
@@ -61,6 +62,6 @@ def test_what_vllm_scored_names_vllm_whatever_the_verdict(
     python = find_or_make_vllm(tmp_path / "vllm")
     monkeypatch.setenv("ASSAY_VLLM_PYTHON", str(python))
     base = make_tiny_base(tmp_path / "wide", VLLM_HEAD_SIZE)
-    arguments = run_arguments(judged.data, base, "--model", "wide")
+    arguments = run_arguments(judged.data, base, "--model", MODEL)
     result = invoke(seeded, *arguments, "--set", "generation.engine=vllm")
     assert engines_in(evidence_of(seeded, result)) == dict.fromkeys(OTHERS, "vllm")
