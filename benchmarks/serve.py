@@ -37,8 +37,8 @@ from benchmarks.chat_servers import (
 from benchmarks.site import print_result
 from core.settings import Settings
 from pipelines.engines import TRANSFORMERS
+from pipelines.values.engine_name import ENGINE_NAMES
 from pipelines.values.precision import PRECISIONS
-from serving.as_scored import ENGINES
 from serving.endpoint.engine_choice import read_wish
 
 CLIENTS = (1, 4, 16)
@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--engine",
-        choices=ENGINES,
+        choices=ENGINE_NAMES,
         default=read_wish(Settings()).choose(TRANSFORMERS).lasting,
         help="what Assay's engine computes by (default: what lasts in an endpoint here)",
     )

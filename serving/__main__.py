@@ -17,8 +17,8 @@ from core.errors import ServingError
 from core.lifetime import end_with_the_run
 from core.log import exit_code, say
 from core.ready import ready_line
+from pipelines.values.engine_name import ENGINE_NAMES
 from pipelines.values.precision import PRECISIONS
-from serving.as_scored import ENGINES
 from serving.garbage import leave_out_of_search
 from serving.load import EngineConfig, base_model_name, load_engine
 from serving.owner import Owner, OwnerOnlyApp, Ownership
@@ -181,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--engine",
-        choices=ENGINES,
+        choices=ENGINE_NAMES,
         help="what computes answers (default: what scored, and transformers for a base alone)",
     )
     parser.add_argument(

@@ -5,15 +5,13 @@ named. Then whoever starts it compares its answers with the scored ones, as the 
 (`serving.endpoint.parity`).
 """
 
-from importlib.metadata import PackageNotFoundError, version
-
 from core.errors import ServingError
-from pipelines.engines import OPENVINO, TRANSFORMERS, VLLM
+from pipelines.engines import OPENVINO, TRANSFORMERS, NotTaken
+from pipelines.engines.installed import installed_version
+from pipelines.values.engine_name import ENGINE_NAMES
 from pipelines.values.serving_spec import ServingSpec
 from serving.openai_schema.fields import MODEL_NAME
 from serving.package import Package
-
-ENGINES = (TRANSFORMERS, OPENVINO, VLLM)
 
 
 def choose_engine(asked: str | None, package: Package | None) -> str:
@@ -26,10 +24,10 @@ def choose_engine(asked: str | None, package: Package | None) -> str:
     if package is None:
         return TRANSFORMERS
     scored = package.verdict.spec.engine
-    if scored in ENGINES:
+    if scored in ENGINE_NAMES:
         return scored
     raise ServingError(
-        f"{package.folder} was scored by {scored[:40]}, and there are {', '.join(ENGINES)}. "
+        f"{package.folder} was scored by {scored[:40]}, and there are {', '.join(ENGINE_NAMES)}. "
         "Have it screened in one of them."
     )
 
@@ -84,13 +82,12 @@ def check_loaded(spec: ServingSpec, package: Package) -> None:
 
 def _openvino_version(package: Package) -> str:
     try:
-        return version(OPENVINO)
-    except PackageNotFoundError:
+        return installed_version(OPENVINO)
+    except NotTaken as reason:
         scored = package.verdict.spec
         raise ServingError(
             f"{package.folder} was scored by {scored.engine} {scored.engine_version}, and "
-            f"{scored.engine} is not installed here. `pip install 'assay[openvino]'`, or have "
-            f"another engine compute (--engine {TRANSFORMERS})."
+            f"{reason}, or have another engine compute (--engine {TRANSFORMERS})."
         ) from None
 
 

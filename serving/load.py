@@ -12,10 +12,10 @@ from core.settings import Settings
 from pipelines.engines import OPENVINO, TRANSFORMERS, VLLM, Engine, NotTaken
 from pipelines.models.language_model import LanguageModel, load_language_model
 from pipelines.values.base_manifest import BaseModelManifest
+from pipelines.values.engine_name import ENGINE_NAMES
 from pipelines.values.precision import PRECISIONS, Precision, find_precision
 from pipelines.values.serving_spec import ServingSpec
 from serving.as_scored import (
-    ENGINES,
     check_before_loading,
     check_loaded,
     choose_engine,
@@ -73,10 +73,10 @@ class _Loaded:
 def engine_wanted(settings: Settings) -> str:
     """The engine that the environment asks for; `ServingError` where there is none of that name."""
     wanted = settings.engine or TRANSFORMERS
-    if wanted in ENGINES:
+    if wanted in ENGINE_NAMES:
         return wanted
     raise ServingError(
-        f"ASSAY_ENGINE is {wanted[:40]!r}, and there are {', '.join(ENGINES)}. "
+        f"ASSAY_ENGINE is {wanted[:40]!r}, and there are {', '.join(ENGINE_NAMES)}. "
         "Correct it, or leave it out."
     )
 

@@ -82,7 +82,7 @@ def test_where_openvino_is_not_installed_nothing_else_answers_by_itself(
     def find_nothing(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr("serving.as_scored.version", find_nothing)
+    monkeypatch.setattr("pipelines.engines.installed.version", find_nothing)
     with pytest.raises(
         ServingError, match=r"scored by openvino.*openvino is not installed here"
     ):

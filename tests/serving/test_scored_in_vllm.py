@@ -11,7 +11,6 @@ from core.errors import IncompleteGeneration, UnusableBaseModel
 from pipelines.engines.engine_rows import EngineRows
 from pipelines.engines.installed import installed_version
 from pipelines.engines.scored_model import check_takes, open_scored_model
-from pipelines.engines.vllm import server
 from pipelines.models.asked_rows import Generated, Sampling
 from pipelines.models.comparator_bases import PlacedBase
 from pipelines.models.language_model import (
@@ -27,7 +26,7 @@ from tests.support.tiny import (
     make_tiny_base,
     tiny_manifest,
 )
-from tests.support.vllm_environment import VLLM_HEAD_SIZE
+from tests.support.vllm_environment import VLLM_HEAD_SIZE, patient_vllm
 
 PARAMS = GenerationParams(max_new_tokens=12, batch_size=4, precision="float32", seed=0)
 BY_VLLM = PARAMS.model_copy(update={"engine": "vllm"})
@@ -38,10 +37,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module", autouse=True)
 def setting(vllm_python: Path) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        # Of a busy machine: what takes how long is not tested here.
-        patch.setattr(server, "_SECONDS_TO_START", 600.0)
-        patch.setenv("ASSAY_VLLM_PYTHON", str(vllm_python))
+    with patient_vllm(vllm_python):
         yield
 
 

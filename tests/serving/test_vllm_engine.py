@@ -22,7 +22,6 @@ from pipelines.engines import (
     Piece,
 )
 from pipelines.engines.refusal import Refusal
-from pipelines.engines.vllm import server
 from pipelines.engines.vllm.engine import VllmEngine
 from pipelines.engines.vllm.opening import Weights, open_vllm, plan_vllm
 from pipelines.engines.vllm.order import AdapterOrder
@@ -47,7 +46,7 @@ from tests.support.tiny import (
     make_tiny_package,
     tiny_manifest,
 )
-from tests.support.vllm_environment import VLLM_HEAD_SIZE
+from tests.support.vllm_environment import VLLM_HEAD_SIZE, patient_vllm
 from tests.support.waiting import wait_until
 
 MODELS = ("tuned", "tiny")
@@ -60,10 +59,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module", autouse=True)
 def setting(vllm_python: Path) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        # Of a busy machine: what takes how long is not tested here.
-        patch.setattr(server, "_SECONDS_TO_START", 600.0)
-        patch.setenv("ASSAY_VLLM_PYTHON", str(vllm_python))
+    with patient_vllm(vllm_python):
         yield
 
 

@@ -3,7 +3,13 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
+
+from pipelines.engines.vllm import server
 
 VLLM_HEAD_SIZE = 32
 """Of a tiny base: on a processor vLLM computes attention for no smaller one."""
@@ -23,3 +29,12 @@ def find_or_make_vllm(folder: Path) -> Path:
         timeout=_SECONDS_TO_INSTALL,
     )
     return folder / "bin/python"
+
+
+@contextmanager
+def patient_vllm(python: Path) -> Iterator[None]:
+    """Within, that Python's vLLM computes; what takes how long on a busy machine is not tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server, "_SECONDS_TO_START", 600.0)
+        patch.setenv("ASSAY_VLLM_PYTHON", str(python))
+        yield
