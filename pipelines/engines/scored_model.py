@@ -4,6 +4,7 @@ transformers computes with the loaded weights. Another engine is opened with the
 and closed afterwards. None stands in for another: what is scored would not be what is named.
 """
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -83,7 +84,9 @@ def _write_trial_adapter(
         # Both matrices are drawn: with a zero among them it would change nothing.
         init_lora_weights=False,
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        # peft mends that for a base whose matrices lie turned, as in training.
+        warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")
         torch.manual_seed(0)
         try:
             model = get_peft_model(language.model, config)
